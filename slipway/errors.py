@@ -1,0 +1,137 @@
+"""Every error that Slipway raises on purpose; each carries its data and names the remedy.
+
+SlipwayError
+├── ConfigError            a setting, profile or parameter that cannot be used
+├── SourceError            input files that cannot be recognised or read
+│   └── QuarantineLimitError   more bad rows than the limit allows
+├── StorageError           an object store that refused or lost something
+│   └── ObjectNotFoundError    no object at that URI
+├── PackageError           a model package that must not be served
+│   ├── IntegrityError         a missing, added or changed file
+│   ├── SignatureError         tensors that are not what package.json says
+│   └── GoldenError            answers that are not the recorded ones
+├── TrainingError          a run that cannot produce a usable model
+├── TrackingError          MLflow refused or cannot be reached
+├── RequestError           a client's request that cannot be answered (HTTP 400)
+├── ServingError           the serving stack
+│   ├── PortInUseError         somebody listens there already
+│   ├── NotRunningError        the embedded stack is down
+│   ├── NotReadyError          an InferenceService did not become ready in time
+│   └── ManifestError          an object that the API must refuse
+└── PipelineError          a step or a whole pipeline run
+    └── BusyError              another run holds the same home
+"""
+
+from pathlib import Path
+
+
+class SlipwayError(Exception):
+    """Base: `message` says what is wrong, `remedy` what to do about it."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message}\n  → {remedy}" if remedy else message)
+
+
+class ConfigError(SlipwayError):
+    pass
+
+
+class SourceError(SlipwayError):
+    pass
+
+
+class QuarantineLimitError(SourceError):
+    """bad of total rows were quarantined, which is a larger share than limit."""
+
+    def __init__(self, bad: int, total: int, limit: float, quarantine: Path, reasons: dict[str, int]) -> None:
+        self.bad, self.total, self.limit, self.quarantine, self.reasons = (
+            bad,
+            total,
+            limit,
+            quarantine,
+            reasons,
+        )
+        shares = ", ".join(f"{name}: {count:,}" for name, count in sorted(reasons.items(), key=lambda r: -r[1]))
+        super().__init__(
+            f"{bad:,} of {total:,} rows ({bad / max(total, 1):.2%}) are bad; the limit is {limit:.2%} ({shares})",
+            f"see {quarantine} for each row and its reason; repair the source, or raise ingest.max_bad_share",
+        )
+
+
+class StorageError(SlipwayError):
+    pass
+
+
+class ObjectNotFoundError(StorageError):
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        super().__init__(f"there is no object at {uri}", "check the URI, and that the run that writes it finished")
+
+
+class PackageError(SlipwayError):
+    pass
+
+
+class IntegrityError(PackageError):
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "fetch the package again from the registry; never edit one in place")
+
+
+class SignatureError(PackageError):
+    pass
+
+
+class GoldenError(PackageError):
+    pass
+
+
+class TrainingError(SlipwayError):
+    pass
+
+
+class TrackingError(SlipwayError):
+    pass
+
+
+class RequestError(SlipwayError):
+    pass
+
+
+class ServingError(SlipwayError):
+    pass
+
+
+class PortInUseError(ServingError):
+    def __init__(self, port: int, setting: str) -> None:
+        self.port = port
+        super().__init__(
+            f"port {port} on 127.0.0.1 is already taken",
+            f"stop what listens there, or set {setting} to a free port",
+        )
+
+
+class NotRunningError(ServingError):
+    def __init__(self) -> None:
+        super().__init__("the embedded KServe is not running", "start it with: slipway up")
+
+
+class NotReadyError(ServingError):
+    pass
+
+
+class ManifestError(ServingError):
+    pass
+
+
+class PipelineError(SlipwayError):
+    pass
+
+
+class BusyError(PipelineError):
+    def __init__(self, home: Path, holder: str) -> None:
+        super().__init__(
+            f"another run holds {home} ({holder})",
+            "wait for it to end, or set SLIPWAY_HOME to another folder",
+        )

@@ -1,0 +1,49 @@
+"""The environment, read once. Everything below this module takes arguments.
+
+Each field is SLIPWAY_<NAME> in the environment; the defaults are the laptop's, a cluster sets its own.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from slipway.errors import ConfigError
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".slipway"), description="folder of this laptop's state: objects, runs, logs, sockets")
+    store_uri: str = Field("", description="objects: file:///… or s3://bucket/prefix; default <home>/objects")
+    s3_endpoint_url: str | None = Field(None, description="S3 endpoint where it is not AWS's own")
+    tracking_uri: str = Field("", description="MLflow: sqlite:///… or http://…; default <home>/mlflow.db")
+    http_port: int = Field(8080, ge=1, le=65535, description="the ingress (Envoy) of the embedded KServe")
+    api_port: int = Field(8081, ge=1, le=65535, description="the Kubernetes-style API of the embedded KServe")
+    namespace: str = Field("default", description="Kubernetes namespace of the InferenceServices")
+    image: str = Field("slipway:latest", description="image of pipeline steps on the cluster")
+    kfp_endpoint: str | None = Field(None, description="Kubeflow Pipelines API, for --runner cluster")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @property
+    def store(self) -> str:
+        return self.store_uri or (self.home / "objects").as_uri()
+
+    @property
+    def tracking(self) -> str:
+        return self.tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Raises ConfigError naming each variable that cannot be used."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"SLIPWAY_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"the environment cannot be used: {wrong}", "correct or unset these variables") from error

@@ -1,0 +1,93 @@
+"""What a workload implements, and nothing about any of them: a step never asks which workload it has.
+
+A new use case is a new folder under `slipway/workloads/` whose package offers `workload()`, and nothing else.
+Every method reads folders and writes folders, so that a step can run in any process, container or cluster.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from slipway import workloads
+from slipway.errors import ConfigError
+from slipway.package import Package, Signature, Tensors
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Where a model trains; num_workers 0 is in this very process, without a Ray cluster."""
+
+    num_workers: int = 0
+    use_gpu: bool = False
+
+
+Progress = Callable[[str, float, Mapping[str, float]], None]
+"""(what, share done in 0..1, metrics so far); called at least once an epoch."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """outputs: the tensors that the signature names; notes: facts about how they came to be (fallbacks)."""
+
+    outputs: Tensors
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Predictor(Protocol):
+    """A loaded package that answers requests. Thread-safe; imports no training library."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+    def predict(self, inputs: Tensors) -> Prediction:
+        """Raises RequestError, naming the remedy, for anything that a client got wrong; nothing else."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says: admitted or not, why, and the metrics that it looked at."""
+
+    admitted: bool
+    reason: str
+    metrics: Mapping[str, float]
+
+
+class Workload(Protocol):
+    name: str
+
+    def config(self, profile: str, overrides: Mapping[str, Any]) -> Any:
+        """The frozen configuration; raises ConfigError for an unknown profile or key."""
+
+    def simulate(self, out: Path, config: Any, progress: Progress) -> None:
+        """Write source files of simulated users, in a public data set's format."""
+
+    def ingest(self, source: Path, out: Path, config: Any, progress: Progress) -> dict[str, float]:
+        """Source files → the workload's data set; returns counts. Raises SourceError."""
+
+    def train(
+        self, data: Path, out: Path, config: Any, scaling: Scaling, progress: Progress, resume: Path
+    ) -> dict[str, float]:
+        """Data set → trained models; checkpoints in resume, from which a killed run goes on."""
+
+    def evaluate(self, data: Path, model: Path, out: Path, config: Any, progress: Progress) -> Verdict:
+        """Trained models → evaluation.json and report.html in out, and the gate's verdict."""
+
+    def export(self, data: Path, model: Path, out: Path, config: Any) -> Signature:
+        """Trained models → the files of a package, golden answers included, parity checked."""
+
+    def predictor(self, package: Package) -> Predictor: ...
+
+
+def names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(workloads.__path__) if module.ispkg)
+
+
+def load(name: str) -> Workload:
+    """Raises ConfigError for a name that is not a folder under slipway/workloads."""
+    if name not in names():
+        raise ConfigError(f"there is no workload {name!r}", f"choose one of: {', '.join(names())}")
+    loaded: Workload = importlib.import_module(f"{workloads.__name__}.{name}").workload()
+    return loaded

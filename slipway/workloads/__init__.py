@@ -1,0 +1,1 @@
+"""One folder per use case; see slipway/workload.py for what each offers."""
