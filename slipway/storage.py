@@ -1,0 +1,227 @@
+"""Objects by URI, the same on a folder (file://) and on S3 (s3://bucket/prefix). Knows bytes, not what they mean.
+
+Writes are atomic: a reader sees the old object, the new one, or none. S3 gives that by itself; a folder by writing
+beside and renaming. A tree is complete when its `.complete` marker exists, which is written last.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from slipway.errors import IntegrityError, ObjectNotFoundError, StorageError
+from slipway.package import sha256, tree_hashes
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MARKER = ".complete"  # "<sha256>  <path>" per line, as sha256sum prints
+
+
+class ObjectStore(Protocol):
+    """Objects below one root URI; keys are relative POSIX paths."""
+
+    def read(self, key: str) -> bytes: ...
+
+    def write(self, key: str, data: bytes) -> None: ...
+
+    def download(self, key: str, path: Path) -> None: ...
+
+    def upload(self, path: Path, key: str) -> None: ...
+
+    def keys(self, prefix: str = "") -> Iterator[str]: ...
+
+    def delete(self, key: str) -> None: ...
+
+
+class FolderStore:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def _path(self, key: str) -> Path:
+        path = (self.root / key).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise StorageError(f"{key!r} leads out of {self.root}", "use keys without '..'")
+        return path
+
+    def read(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise ObjectNotFoundError(self._path(key).as_uri()) from error
+
+    def write(self, key: str, data: bytes) -> None:
+        path, draft = self._draft(key)
+        try:
+            draft.write_bytes(data)
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise StorageError(f"{path} could not be written: {error.strerror}", "check space and rights") from error
+
+    def download(self, key: str, path: Path) -> None:
+        source = self._path(key)
+        if not source.is_file():
+            raise ObjectNotFoundError(source.as_uri())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path)
+
+    def upload(self, path: Path, key: str) -> None:
+        target, draft = self._draft(key)
+        try:
+            shutil.copyfile(path, draft)
+            draft.replace(target)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise StorageError(f"{target} could not be written: {error.strerror}", "check space and rights") from error
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        for path in sorted(self.root.rglob("*")):
+            key = path.relative_to(self.root).as_posix()
+            if path.is_file() and key.startswith(prefix) and not path.name.endswith(".part"):
+                yield key
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def _draft(self, key: str) -> tuple[Path, Path]:
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{path.parent} cannot be a folder: {error.strerror}", "check the store's URI"
+            ) from error
+        return path, path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+class S3Store:
+    """Any S3: AWS's, SeaweedFS, a test server. Credentials come from boto3's usual chain."""
+
+    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None = None) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self.bucket, self.prefix = bucket, prefix.strip("/")
+        # Checksums "when supported" (boto3's default) break most servers that are not AWS's own.
+        config = Config(
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"max_attempts": 5, "mode": "standard"},
+            connect_timeout=5,
+        )
+        self.client: S3Client = boto3.client("s3", endpoint_url=endpoint_url, config=config)
+
+    def _key(self, key: str) -> str:
+        if ".." in key.split("/"):
+            raise StorageError(f"{key!r} leads out of s3://{self.bucket}/{self.prefix}", "use keys without '..'")
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    def _failed(self, key: str, error: Exception) -> StorageError:
+        from botocore.exceptions import ClientError
+
+        uri = f"s3://{self.bucket}/{self._key(key)}"
+        code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
+        if code in {"NoSuchKey", "404", "NotFound"}:
+            return ObjectNotFoundError(uri)
+        return StorageError(
+            f"S3 failed for {uri}: {error}",
+            "check the bucket, AWS credentials (AWS_ACCESS_KEY_ID …) and SLIPWAY_S3_ENDPOINT_URL",
+        )
+
+    def _call(self, key: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return getattr(self.client, method)(*args, **kwargs)
+        except (Boto3Error, BotoCoreError, ClientError) as error:
+            raise self._failed(key, error) from error
+
+    def read(self, key: str) -> bytes:
+        body: bytes = self._call(key, "get_object", Bucket=self.bucket, Key=self._key(key))["Body"].read()
+        return body
+
+    def write(self, key: str, data: bytes) -> None:
+        self._call(key, "put_object", Bucket=self.bucket, Key=self._key(key), Body=data)
+
+    def download(self, key: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._call(key, "download_file", self.bucket, self._key(key), str(path))
+
+    def upload(self, path: Path, key: str) -> None:
+        self._call(key, "upload_file", str(path), self.bucket, self._key(key))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        start = f"{self.prefix}/" if self.prefix else ""
+        token: dict[str, str] = {}
+        while True:
+            page = self._call(prefix, "list_objects_v2", Bucket=self.bucket, Prefix=start + prefix, **token)
+            for entry in page.get("Contents", ()):
+                yield entry["Key"].removeprefix(start)
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def delete(self, key: str) -> None:
+        self._call(key, "delete_object", Bucket=self.bucket, Key=self._key(key))
+
+
+def store(uri: str, endpoint_url: str | None = None) -> ObjectStore:
+    """Raises StorageError for a scheme that is neither file:// nor s3://."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file" and parts.path:
+        return FolderStore(Path(unquote(parts.path)))
+    if parts.scheme == "s3" and parts.netloc:
+        return S3Store(parts.netloc, parts.path, endpoint_url)
+    raise StorageError(f"{uri!r} is no URI of an object store", "use file:///folder or s3://bucket/prefix")
+
+
+def put_tree(folder: Path, uri: str, endpoint_url: str | None = None) -> None:
+    """Upload every file of folder below uri; the marker with their hashes is written last."""
+    target = store(uri, endpoint_url)
+    hashes = tree_hashes(folder)
+    for name in hashes:
+        target.upload(folder / name, name)
+    target.write(MARKER, "".join(f"{digest}  {name}\n" for name, digest in hashes.items()).encode())
+
+
+def is_complete(uri: str, endpoint_url: str | None = None) -> bool:
+    try:
+        store(uri, endpoint_url).read(MARKER)
+    except ObjectNotFoundError:
+        return False
+    return True
+
+
+def get_tree(uri: str, folder: Path, endpoint_url: str | None = None) -> None:
+    """Download a tree that put_tree wrote; folder appears whole or not at all.
+
+    Raises ObjectNotFoundError when the tree is absent or incomplete, IntegrityError when a file's hash differs.
+    """
+    source = store(uri, endpoint_url)
+    listing = source.read(MARKER).decode()
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    draft.mkdir(parents=True)
+    try:
+        for line in listing.splitlines():
+            digest, name = line.split("  ", 1)
+            source.download(name, draft / name)
+            if sha256(draft / name) != digest:
+                raise IntegrityError(f"{uri}/{name} is not what was stored there")
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """A local file appears whole or not at all, also when two processes write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part")
+    draft.write_bytes(data.encode() if isinstance(data, str) else data)
+    draft.replace(path)
