@@ -51,6 +51,17 @@ class Interactions:
     def history(self, user: int) -> ItemArray:
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
+    def recent(self, positions: IntArray, limit: int) -> ItemArray:
+        """(cases, limit) int32: the newest items before each position in its user's history, as models read them.
+
+        Oldest first, right-padded with 0.
+        """
+        starts = self.indptr[np.searchsorted(self.indptr, positions, side="right") - 1]
+        begins = np.maximum(starts, positions - limit)
+        columns = begins[:, None] + np.arange(limit)
+        known = columns < positions[:, None]
+        return np.where(known, self.items[np.where(known, columns, 0)], 0).astype(np.int32)
+
     @classmethod
     def from_events(cls, events: pl.DataFrame, item_ids: IntArray | None = None) -> Self:
         """events: columns user, item, timestamp (may be null throughout), source_row.
