@@ -1,0 +1,33 @@
+"""The ranker's shape, frozen. Knows names and bounds; knows neither data nor how it is trained."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from slipway.package import Frozen
+
+
+class RankerConfig(Frozen):
+    """A causal transformer over item sequences; user_dim, keep_user and keep_item are SSE-PT's (Wu et al. 2020)."""
+
+    dim: int = Field(128, ge=2, le=1024)
+    layers: int = Field(2, ge=1, le=12)
+    heads: int = Field(2, ge=1, le=16)
+    max_len: int = Field(200, ge=2, le=1000, description="the newest items that the model sees")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    user_dim: int = Field(0, ge=0, le=1024, description="width of the concatenated user embedding; 0: none")
+    keep_user: float = Field(0.9, gt=0, le=1, description="probability that training KEEPS a user; else <unk>")
+    keep_item: float = Field(1.0, gt=0, le=1, description="probability that training KEEPS an item; else a random one")
+
+    @property
+    def width(self) -> int:
+        """Of the residual stream: item and user embedding side by side."""
+        return self.dim + self.user_dim
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"dim + user_dim = {self.width} cannot be divided among {self.heads} heads")
+        if self.user_dim and self.keep_user == 1:
+            raise ValueError("a user embedding needs keep_user < 1: otherwise <unk> never learns and cold start fails")
+        return self

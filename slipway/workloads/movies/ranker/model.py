@@ -1,0 +1,147 @@
+"""The causal transformer that scores every item as the next one. Knows index space; knows no data set, loss or file.
+
+Pre-LN blocks, GELU, learned positions and an output tied to the item embedding (Kang & McAuley 2018, SASRec), with
+the options of SSE-PT (Wu et al. 2020): a concatenated user embedding and stochastic shared embeddings.
+Sequences are right-padded with 0. Under a causal mask no real position ever sees the padding, and position 0 is the
+oldest item of the window, in training as in serving.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slipway.workloads.movies.ranker.config import RankerConfig
+
+UNKNOWN_USER = 0
+
+
+class Block(nn.Module):
+    """One pre-LN transformer layer over (B, L, W)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.mix = nn.Linear(width, width)
+        self.norm_feed = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def _split(self, x: Tensor) -> Tensor:
+        B, L, W = x.shape
+        return x.view(B, L, self.heads, W // self.heads).transpose(1, 2)  # (B, heads, L, W / heads)
+
+    def _after(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.dropout(self.mix(attended.transpose(1, 2).flatten(2)))
+        x = x + self.dropout(self.contract(F.gelu(self.expand(self.norm_feed(x)))))
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm_attention(x)
+        key, value = (self._split(part) for part in self.key_value(normed).chunk(2, dim=-1))
+        # No dropout on the attention weights: on a CPU it would turn the flash kernel off.
+        attended = F.scaled_dot_product_attention(self._split(self.query(normed)), key, value, is_causal=True)
+        return self._after(x, attended)
+
+    def newest(self, x: Tensor, newest: Tensor) -> Tensor:
+        """(B, 1, W): what forward gives at position newest (B,), without computing the others."""
+        normed = self.norm_attention(x)
+        key, value = (self._split(part) for part in self.key_value(normed).chunk(2, dim=-1))
+        query = self._split(self.query(_at(normed, newest)))  # (B, heads, 1, W / heads)
+        visible = torch.arange(x.shape[1], device=x.device) <= newest[:, None]  # (B, L)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=visible[:, None, None, :])
+        return self._after(_at(x, newest), attended)
+
+
+def _at(x: Tensor, position: Tensor) -> Tensor:
+    """(B, L, W), (B,) → (B, 1, W)."""
+    return x.gather(1, position[:, None, None].expand(-1, 1, x.shape[2]))
+
+
+class Ranker(nn.Module):
+    def __init__(self, config: RankerConfig, n_items: int, n_users: int) -> None:
+        super().__init__()
+        self.config = config
+        self.n_items = n_items
+        self.n_users = n_users
+        self.item = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
+        self.position = nn.Embedding(config.max_len, config.width)
+        self.user = nn.Embedding(n_users + 1, config.user_dim) if config.user_dim else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.apply(self._initialise)
+
+    @staticmethod
+    def _initialise(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx].detach())
+
+    def _share(self, items: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
+        """Stochastic shared embeddings: inputs that training does not keep are replaced, users by <unk>."""
+        if self.user is not None and self.config.keep_user < 1:
+            replaced = torch.rand(users.shape, device=users.device) >= self.config.keep_user
+            users = users.masked_fill(replaced, UNKNOWN_USER)
+        if self.config.keep_item < 1:
+            replaced = (torch.rand(items.shape, device=items.device) >= self.config.keep_item) & (items > 0)
+            items = torch.where(replaced, torch.randint_like(items, 1, self.n_items + 1), items)
+        return items, users
+
+    def _embed(self, items: Tensor, users: Tensor | None) -> Tensor:
+        """(B, L) items, (B,) user index + 1 → (B, L, W)."""
+        x: Tensor = self.item(items) * math.sqrt(self.config.dim)
+        if self.user is not None:
+            if users is None:
+                users = torch.zeros_like(items[:, 0])
+            x = torch.cat([x, self.user(users)[:, None, :].expand(-1, items.shape[1], -1)], dim=-1)
+        return x + self.position.weight[: items.shape[1]]
+
+    def forward(self, items: Tensor, users: Tensor) -> Tensor:
+        """(B, L), (B,) → (B, L, dim): each position's query against the item embedding. The training path."""
+        if self.training:
+            items, users = self._share(items, users)
+        x = self.dropout(self._embed(items, users))
+        for block in self.blocks:
+            x = block(x)
+        return self._query(x)
+
+    def newest(self, items: Tensor, users: Tensor | None = None) -> Tensor:
+        """(B, L), (B,) or None for <unk> → (B, n_items + 1) logits after each row's newest item; column 0 is -inf.
+
+        The serving path: the last block and the output see one position per row.
+        """
+        last = (items > 0).sum(dim=1).sub(1).clamp(min=0)  # (B,)
+        x = self._embed(items, users)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        final = self.blocks[-1]
+        assert isinstance(final, Block)
+        query = self._query(final.newest(x, last))[:, 0]  # (B, dim)
+        return F.linear(query, self.item.weight) + self._padding_bias
+
+    @property
+    def _padding_bias(self) -> Tensor:
+        bias = torch.zeros(self.n_items + 1, device=self.item.weight.device)
+        bias[0] = -torch.inf
+        return bias
+
+    def _query(self, x: Tensor) -> Tensor:
+        # SSE-PT also multiplies the user's part of x with the user embedding. That adds the same number to every
+        # item of a row, which a softmax over the catalogue and a ranking both ignore.
+        query: Tensor = self.norm(x)[..., : self.config.dim]
+        return query
+
+    @torch.no_grad()
+    def make_unknown(self, users: Tensor) -> None:
+        """Give these users (indices) the embedding of <unk>: training never saw them."""
+        if self.user is not None:
+            self.user.weight[users + 1] = self.user.weight[UNKNOWN_USER]
