@@ -1,0 +1,1 @@
+"""The DAG, its parameters and its runners. Nobody imports this package but the command line."""

@@ -22,7 +22,10 @@ class Settings(BaseSettings):
     http_port: int = Field(8080, ge=1, le=65535, description="the ingress (Envoy) of the embedded KServe")
     api_port: int = Field(8081, ge=1, le=65535, description="the Kubernetes-style API of the embedded KServe")
     namespace: str = Field("default", description="Kubernetes namespace of the InferenceServices")
-    image: str = Field("slipway:latest", description="image of pipeline steps on the cluster")
+    image: str = Field("slipway-pipeline:0.1.0", description="image of pipeline steps on the cluster")
+    serving_image: str = Field("slipway-serving:0.1.0", description="image of the model server on the cluster")
+    git_commit: str = Field("unknown", description="commit of the running code; the runner or the image sets it")
+    pipeline_run: str = Field("none", description="id of the pipeline run that this step belongs to")
     kfp_endpoint: str | None = Field(None, description="Kubeflow Pipelines API, for --runner cluster")
 
     @field_validator("home")

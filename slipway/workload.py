@@ -47,6 +47,16 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
+class Exported:
+    """What a package is sealed with, beside its files: golden holds (inputs, outputs) of recorded requests."""
+
+    signature: Signature
+    golden: list[tuple[Tensors, Tensors]]
+    data_sha256: str
+    events: int
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the gate says: admitted or not, why, and the metrics that it looked at."""
 
@@ -75,8 +85,8 @@ class Workload(Protocol):
     def evaluate(self, data: Path, model: Path, out: Path, config: Any, progress: Progress) -> Verdict:
         """Trained models → evaluation.json and report.html in out, and the gate's verdict."""
 
-    def export(self, data: Path, model: Path, out: Path, config: Any) -> Signature:
-        """Trained models → the files of a package, golden answers included, parity checked."""
+    def export(self, data: Path, model: Path, out: Path, config: Any) -> Exported:
+        """Trained models → the files of a package in out, parity with the trained model checked."""
 
     def predictor(self, package: Package) -> Predictor: ...
 

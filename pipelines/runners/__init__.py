@@ -1,0 +1,1 @@
+"""Where the compiled pipeline runs. Only this folder and the settings know which place it is."""

@@ -1,0 +1,54 @@
+# Everything a person or CI does here. `make help` lists it; `make demo` and `make test` need nothing but Python 3.11+.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= simulated
+PROFILE ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast lint compile lock clean
+
+help: ## Show what there is
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# torch comes first and by pip, which knows which build this machine has; the rest is locked with hashes.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Slipway needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "This Python has no venv module; on Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV) (once, a few minutes) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 torch==2.13.0
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+install: $(VENV)/.installed ## Install everything into .venv, from the lock
+
+demo: install ## Run the whole line and serve it: make demo [DATA=<folder>] [PROFILE=demo|full]
+	@$(BIN)/slipway run --workload movies --profile $(PROFILE) --data "$(DATA)"
+	@$(BIN)/slipway recommend
+
+test: install lint ## Lint, check types and arrows, run every test
+	@$(BIN)/slipway compile --check
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+test-fast: install ## The tests that take seconds
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+lint: install ## ruff, mypy --strict on slipway/, import arrows
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+compile: install ## Write pipelines/compiled/*.yaml again
+	@$(BIN)/slipway compile
+
+lock: ## Resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --all-extras --upgrade pyproject.toml --output-file requirements.lock
+
+clean: ## Stop the embedded stack and remove this checkout's state and environment
+	@test ! -x $(BIN)/slipway || $(BIN)/slipway down
+	rm -rf .slipway $(VENV) *.egg-info

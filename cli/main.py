@@ -1,0 +1,189 @@
+"""slipway: runs the pipeline, starts and stops the embedded KServe, asks the endpoint.
+
+slipway run                        # a laptop: simulated data, the whole line
+slipway run --runner cluster …     # the same compiled pipeline on Kubeflow Pipelines
+"""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from slipway import config, workload
+from slipway.errors import ConfigError, SlipwayError
+from slipway.settings import settings
+
+app = typer.Typer(
+    name="slipway",
+    help="From raw events to an answered KServe request: one definition, on a laptop and on a cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+
+GATE_REFUSED = 3
+
+
+class Runner(StrEnum):
+    local = "local"
+    cluster = "cluster"
+
+
+@app.command()
+def run(
+    workload_name: Annotated[str, typer.Option("--workload", "-w", help="A folder of slipway/workloads.")] = "movies",
+    profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full: how much, how long.")] = "demo",
+    data: Annotated[str, typer.Option("--data", "-d", help='A folder or s3:// URI, or "simulated".')] = "simulated",
+    runner: Annotated[Runner, typer.Option(help="This machine, or Kubeflow Pipelines.")] = Runner.local,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: train.epochs=3. Repeatable.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Ray Train workers; 0 trains in the step's own process.")] = 0,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Give each worker a GPU.")] = False,
+    deploy: Annotated[bool, typer.Option(help="Serve the package when the gate admits it.")] = True,
+) -> None:
+    """Run the pipeline: ingest → train → evaluate → (gate) → register → deploy.
+
+    Finished steps of an earlier run with the same inputs and code are skipped; a failed run goes on where it was.
+    Exits with 3 when the gate refuses the challenger.
+
+    [bold]Examples[/bold]
+
+      slipway run
+      slipway run --data ~/ml-1m --profile full
+      slipway run --set train.epochs=3 --no-deploy
+      SLIPWAY_KFP_ENDPOINT=https://… slipway run --runner cluster --data s3://bucket/ml-25m
+    """
+    from pipelines.parameters import Parameters
+
+    overrides = config.parse_assignments(assignments or [])
+    workload.load(workload_name).config(profile, overrides)  # refuse a misspelt key before anything starts
+    parameters = Parameters(
+        workload=workload_name,
+        profile=profile,
+        overrides=json.dumps(overrides),
+        data=data,
+        num_workers=workers,
+        use_gpu=gpu,
+        deploy=deploy,
+    )
+    if runner is Runner.cluster:
+        from pipelines.runners import cluster
+
+        console.print(f"submitted run [bold]{cluster.submit(parameters, settings())}[/bold] to Kubeflow Pipelines")
+        return
+
+    from cli import training
+    from serving.embedded import stack
+
+    kubeconfig = None
+    if deploy:
+        stack.up(settings())
+        kubeconfig = stack.kubeconfig(settings())
+    outcome = training.run(console, parameters, settings(), kubeconfig)
+    training.show(console, outcome, parameters, settings())
+    if not outcome.admitted:
+        raise typer.Exit(GATE_REFUSED)
+
+
+@app.command()
+def up() -> None:
+    """Start the embedded KServe in the background: API, reconciler, Envoy, and what was deployed before.
+
+    [bold]Example[/bold]
+
+      slipway up && export KUBECONFIG=$(slipway kubeconfig) && kubectl get inferenceservices
+    """
+    from serving.embedded import stack
+
+    with console.status("starting the embedded KServe"):
+        stack.up(settings())
+    status()
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded KServe and every server that it started; objects and logs stay."""
+    from serving.embedded import stack
+
+    with console.status("draining and stopping"):
+        stopped = stack.down(settings())
+    console.print("stopped" if stopped else "the embedded KServe was not running")
+
+
+@app.command()
+def status() -> None:
+    """Show the embedded KServe: its services, revisions, ports and logs. Exits with 1 when it is down."""
+    from cli import serving
+
+    serving.show_status(console, settings())
+
+
+@app.command()
+def kubeconfig() -> None:
+    """Print the path of the kubeconfig for the embedded API.
+
+    [bold]Example[/bold]
+
+      export KUBECONFIG=$(slipway kubeconfig)
+    """
+    from serving.embedded import stack
+
+    typer.echo(stack.kubeconfig(settings()))
+
+
+@app.command()
+def recommend(
+    user: Annotated[int | None, typer.Argument(help="A user id of the data set; default: one with a history.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many.")] = 10,
+    session: Annotated[
+        list[int] | None, typer.Option("--session", help="Item ids of this very session, oldest first. Repeatable.")
+    ] = None,
+) -> None:
+    """Ask the endpoint what a user may want next, and show it beside the user's history.
+
+    [bold]Examples[/bold]
+
+      slipway recommend
+      slipway recommend 42 -k 5
+      slipway recommend 999999999 --session 260 --session 1196
+    """
+    from cli import serving
+
+    serving.recommend(console, settings(), user, k, session or [])
+
+
+@app.command(name="compile")
+def compile_(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 when the file is stale.")] = False,
+) -> None:
+    """Compile the pipeline to pipelines/compiled/training.yaml, the file that Kubeflow Pipelines takes."""
+    from pipelines import ir
+
+    path = ir.COMPILED.relative_to(Path.cwd()) if ir.COMPILED.is_relative_to(Path.cwd()) else ir.COMPILED
+    if not check:
+        ir.COMPILED.parent.mkdir(exist_ok=True)
+        ir.COMPILED.write_text(ir.compile_ir())
+        console.print(f"wrote {path}")
+    elif not ir.is_current():
+        raise ConfigError(f"{path} is stale", "run slipway compile and commit the result")
+
+
+def main() -> None:
+    """Every error on purpose is two lines, never a traceback."""
+    try:
+        app()
+    except SlipwayError as error:
+        Console(stderr=True).print(f"[bold red]error:[/bold red] {error.message}", highlight=False, soft_wrap=True)
+        if error.remedy:
+            Console(stderr=True).print(f"  [bold]→[/bold] {error.remedy}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("\ninterrupted; run the same command again to go on where it was")
+        sys.exit(130)

@@ -1,0 +1,99 @@
+"""A pipeline run on the screen: progress while it runs, the table and where things lie afterwards."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipelines.parameters import Parameters
+from pipelines.runners import local
+from pipelines.runners.local import Outcome
+from pipelines.runners.monitor import Step
+from slipway.settings import Settings
+from slipway.tracking import Tracker
+
+MARKS = {"running": "…", "done": "[green]✓[/green]", "cached": "[cyan]≡[/cyan]", "failed": "[red]✗[/red]"}
+
+
+class View:
+    """One progress bar per step on a terminal; one line per change of state elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.fields[mark]} {task.description:<9}"),
+            BarColumn(24),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[what]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._states: dict[str, str] = {}
+
+    def changed(self, step: Step) -> None:
+        what = f"{step.what} {_metrics(step.metrics)}" if step.state == "running" else _finished(step)
+        if step.name not in self._tasks:
+            self._tasks[step.name] = self.progress.add_task(step.name, total=1.0, mark="", what="")
+        self.progress.update(self._tasks[step.name], completed=step.share, mark=MARKS[step.state], what=what)
+        if not self.console.is_terminal and self._states.get(step.name) != step.state:
+            self._states[step.name] = step.state
+            self.console.print(f"{MARKS[step.state]} {step.name} {what}".rstrip(), highlight=False)
+
+
+def run(console: Console, parameters: Parameters, env: Settings, kubeconfig: Path | None) -> Outcome:
+    view = View(console)
+    with view.progress:
+        return local.run(parameters, env, view.changed, kubeconfig)
+
+
+def show(console: Console, outcome: Outcome, parameters: Parameters, env: Settings) -> None:
+    """The quality table, the gate's word, and where the runs, the report and the endpoint are."""
+    evaluation = json.loads((outcome.evaluation / "evaluation.json").read_text())
+    console.print()
+    console.print(quality(evaluation))
+    verdict = evaluation["verdict"]
+    word = "[green]admitted[/green]" if verdict["admitted"] else "[red]refused[/red]"
+    console.print(f"\nGate      {word}: {verdict['reason']}", highlight=False)
+    console.print(f"Report    {outcome.report.as_uri()}", soft_wrap=True, highlight=False)
+    console.print(f"MLflow    run {outcome.run_id} in {env.tracking}", soft_wrap=True, highlight=False)
+    console.print(f"          mlflow ui --backend-store-uri {env.tracking}", soft_wrap=True, highlight=False)
+    console.print(f"Log       {outcome.log}", soft_wrap=True, highlight=False)
+    if outcome.admitted:
+        tags = Tracker(env.tracking, parameters.workload).run(outcome.run_id).tags()
+        name = f"models:/{parameters.workload}@challenger"
+        console.print(f"Package   {tags['package_version']}  {name}", soft_wrap=True, highlight=False)
+        if parameters.deploy:
+            console.print(f"Endpoint  {tags['endpoint']}", soft_wrap=True, highlight=False)
+
+
+def quality(evaluation: Mapping[str, Any]) -> Table:
+    """Rows as evaluation.json has them: model → metric → value and 95 % interval."""
+    metrics = list(evaluation["table"][0]["metrics"])
+    table = Table(title=f"{evaluation['users']:,} users, {evaluation['cases']:,} cases", title_justify="left")
+    table.add_column("model")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for row in evaluation["table"]:
+        cells = []
+        for metric in metrics:
+            value = row["metrics"][metric]
+            spread = f" ±{(value['high'] - value['low']) / 2:.3f}" if value.get("low") is not None else ""
+            cells.append(f"{value['value']:.4f}{spread}")
+        table.add_row(row["model"], *cells)
+    return table
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:,.4g}" for name, value in metrics.items())
+
+
+def _finished(step: Step) -> str:
+    if step.state == "cached":
+        return "same inputs, same code: taken from an earlier run"
+    return f"{step.seconds:.1f} s, of which {step.overhead:.1f} s the step's own overhead" if step.seconds else ""

@@ -1,0 +1,25 @@
+"""KFP adapter of the register step."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Model
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def register(
+    workload: str,
+    profile: str,
+    overrides: str,
+    code_version: str,
+    run_id: str,
+    dataset: Input[Dataset],
+    model: Input[Model],
+    evaluation: Input[Artifact],
+) -> str:
+    """Package the admitted challenger and register it; returns the package's URI."""
+    from pathlib import Path
+
+    from components.register.step import run
+
+    return run(workload, profile, overrides, run_id, Path(dataset.path), Path(model.path), Path(evaluation.path))

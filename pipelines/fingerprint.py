@@ -1,0 +1,48 @@
+"""What a cached step depends on beside its parameters: the code that it runs and the data that it reads."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+from slipway.errors import SourceError
+
+ROOT = Path(__file__).resolve().parent.parent
+STEP_CODE = ("slipway", "components")
+
+
+def code_version() -> str:
+    """Hash of every source file that a step can import: a changed line makes every cached result stale."""
+    digest = hashlib.sha256()
+    for package in STEP_CODE:
+        for path in sorted((ROOT / package).rglob("*")):
+            if path.suffix in {".py", ".yaml", ".html"}:
+                digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def data_version(data: str) -> str:
+    """Names, sizes and times of the files below a local folder; a URI's content is taken as immutable."""
+    if data == "simulated" or "://" in data:
+        return data
+    folder = Path(data)
+    if not folder.exists():
+        raise SourceError(f"there is no folder {folder}", "name the folder that holds the data set's files")
+    files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]
+    lines = [f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}\n" for p in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def git_commit() -> str:
+    """The checkout's commit, `-dirty` when files differ from it; "unknown" outside a checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()

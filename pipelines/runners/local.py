@@ -1,0 +1,151 @@
+"""The compiled pipeline on this machine: kfp.local, each step in a subprocess of this Python, results cached.
+
+One run at a time per home. A run that failed or was interrupted goes on where it was: finished steps are cache hits,
+training resumes from its checkpoint.
+"""
+
+import fcntl
+import os
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from kfp import components, local
+
+from pipelines import fingerprint, ir
+from pipelines.parameters import Parameters
+from pipelines.runners.monitor import Monitor, Step
+from slipway.errors import BusyError, PipelineError, SlipwayError
+from slipway.settings import Settings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run left: its MLflow run, the gate's word, and where the evaluation lies."""
+
+    name: str
+    run_id: str
+    admitted: bool
+    evaluation: Path
+    report: Path
+    log: Path
+    steps: list[Step]
+
+
+def run(
+    parameters: Parameters, env: Settings, changed: Callable[[Step], None], kubeconfig: Path | None = None
+) -> Outcome:
+    """kubeconfig: of the API that the deploy step applies to.
+
+    Raises BusyError, or PipelineError with the failed step's own message and remedy.
+    """
+    data = parameters.data
+    if data != "simulated" and "://" not in data:
+        data = str(Path(data).expanduser().resolve())
+    arguments = {
+        **parameters.model_dump(),
+        "data": data,
+        "data_version": fingerprint.data_version(data),
+        "code_version": fingerprint.code_version(),
+    }
+    name = f"{parameters.workload}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+    with _exclusive(env.home, name):
+        log = env.home / "runs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        variables = _step_environment(env, name, kubeconfig)
+        with log.open("w") as stream, _environment(variables), _ended_children(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            monitor = Monitor(stream, changed)
+            outputs = _execute(arguments, env, monitor, log)
+    return Outcome(
+        name=name,
+        run_id=str(outputs["run_id"]),
+        admitted=bool(outputs["admitted"]),
+        evaluation=Path(outputs["evaluation"].path),
+        report=Path(outputs["report"].path),
+        log=log,
+        steps=list(monitor.steps.values()),
+    )
+
+
+def _execute(arguments: dict[str, object], env: Settings, monitor: Monitor, log: Path) -> dict[str, object]:
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(env.home / "runs"),
+        workspace_root=str(env.home / "runs" / "workspace"),
+        enable_caching=True,
+        cache_root=str(env.home / "runs" / "cache"),
+    )
+    pipeline = components.load_component_from_text(ir.compile_ir())
+    try:
+        with redirect_stdout(monitor):
+            return dict(pipeline(**arguments).outputs)
+    except SlipwayError:
+        raise
+    except Exception as error:
+        if monitor.error:
+            raise PipelineError(
+                f"step {monitor.error['step']!r} failed: {monitor.error['message']}", monitor.error["remedy"]
+            ) from error
+        raise PipelineError(f"the pipeline failed: {error}", f"see {log}") from error
+
+
+def _step_environment(env: Settings, name: str, kubeconfig: Path | None) -> dict[str, str]:
+    variables = {
+        "SLIPWAY_HOME": str(env.home),
+        "SLIPWAY_GIT_COMMIT": fingerprint.git_commit(),
+        "SLIPWAY_PIPELINE_RUN": name,
+        "PYTHONUNBUFFERED": "1",  # a step's events must arrive while it runs
+    }
+    return variables | ({"KUBECONFIG": str(kubeconfig)} if kubeconfig else {})
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key)
+            else:
+                os.environ[key] = value
+
+
+@contextmanager
+def _exclusive(home: Path, name: str) -> Iterator[None]:
+    """One run per home: two would write the same caches and checkpoints."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "run.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise BusyError(home, lock.read().strip() or "starting") from error
+        lock.truncate(0)
+        lock.write(f"{name}, pid {os.getpid()}")
+        lock.flush()
+        yield
+
+
+@contextmanager
+def _ended_children() -> Iterator[None]:
+    """However the body ends, no step outlives it: an interrupt reaches us, not always our grandchildren."""
+    mine = psutil.Process()
+    before = {p.pid for p in mine.children(recursive=True)}  # the serving stack stays up on purpose
+    try:
+        yield
+    finally:
+        started = [p for p in mine.children(recursive=True) if p.pid not in before]
+        for process in started:
+            process.terminate()
+        _, alive = psutil.wait_procs(started, timeout=10)
+        for process in alive:
+            process.kill()

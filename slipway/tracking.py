@@ -1,0 +1,147 @@
+"""Experiments and the registry, in MLflow. Knows runs, versions and aliases; knows no model and no metric's meaning.
+
+mlflow ui --backend-store-uri sqlite:///.slipway/mlflow.db     # the laptop
+SLIPWAY_TRACKING_URI=http://mlflow:5000                        # the cluster
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from slipway.errors import TrackingError
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+import mlflow
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.time import get_current_time_millis
+
+CHALLENGER = "challenger"
+CHAMPION = "champion"
+
+
+class Tracker:
+    """One MLflow server or file, and one experiment in it.
+
+    Raises TrackingError when MLflow cannot be reached or refuses.
+    """
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self.uri = uri
+        try:
+            self.client = mlflow.MlflowClient(uri, registry_uri=uri)
+            found = self.client.get_experiment_by_name(experiment)
+            self.experiment_id = found.experiment_id if found else self._create(experiment)
+        except MlflowException as error:
+            raise _tracking_error(uri, error) from error
+
+    def _create(self, experiment: str) -> str:
+        artifacts = None
+        if self.uri.startswith("sqlite:///"):  # beside the database, wherever the command was started
+            artifacts = (Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+        created: str = self.client.create_experiment(experiment, artifact_location=artifacts)
+        return created
+
+    def start(self, name: str, tags: Mapping[str, str]) -> "Run":
+        try:
+            run = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags))
+        except MlflowException as error:
+            raise _tracking_error(self.uri, error) from error
+        return Run(self, run.info.run_id)
+
+    def run(self, run_id: str) -> "Run":
+        return Run(self, run_id)
+
+    def register(self, model: str, package_uri: str, version: str, run_id: str, tags: Mapping[str, str]) -> str:
+        """Register a package once and give it the alias `challenger`; returns the registry's version number.
+
+        The same package registered again is the same version: a step that runs twice changes nothing.
+        """
+        try:
+            if not self.client.search_registered_models(filter_string=f"name='{model}'"):
+                self.client.create_registered_model(model, description="Registered by Slipway's training pipeline")
+            known = self.client.search_model_versions(f"name='{model}'")
+            same = [v for v in known if v.tags.get("package_version") == version]
+            entry = same[0] if same else None
+            if entry is None:
+                entry = self.client.create_model_version(
+                    model, source=package_uri, run_id=run_id, tags={"package_version": version, **tags}
+                )
+            self.client.set_registered_model_alias(model, CHALLENGER, entry.version)
+        except MlflowException as error:
+            raise _tracking_error(self.uri, error) from error
+        return str(entry.version)
+
+    def package_uri(self, model: str, alias: str) -> str:
+        """Where the package behind models:/<model>@<alias> lies."""
+        try:
+            return str(self.client.get_model_version_by_alias(model, alias).source)
+        except MlflowException as error:
+            raise TrackingError(
+                f"the registry has no models:/{model}@{alias}", "run the pipeline first: slipway run"
+            ) from error
+
+
+class Run:
+    """One run of MLflow, by id, so that several steps can write to it one after another."""
+
+    def __init__(self, tracker: Tracker, run_id: str) -> None:
+        self.tracker, self.id = tracker, run_id
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """A failed body leaves a run that says so; a good one stays open for the next step."""
+        if kind is not None:
+            self.finish("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+
+    def log(
+        self,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        now = get_current_time_millis()
+        try:
+            self.tracker.client.log_batch(
+                self.id,
+                metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
+                params=[Param(name, str(value)[:6000]) for name, value in (params or {}).items()],
+                tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            )
+        except MlflowException as error:
+            raise _tracking_error(self.tracker.uri, error) from error
+
+    def log_files(self, path: Path, folder: str | None = None) -> None:
+        try:
+            if path.is_dir():
+                self.tracker.client.log_artifacts(self.id, str(path), folder)
+            else:
+                self.tracker.client.log_artifact(self.id, str(path), folder)
+        except (MlflowException, OSError) as error:
+            raise _tracking_error(self.tracker.uri, error) from error
+
+    def tags(self) -> dict[str, str]:
+        try:
+            return dict(self.tracker.client.get_run(self.id).data.tags)
+        except MlflowException as error:
+            raise _tracking_error(self.tracker.uri, error) from error
+
+    def finish(self, status: str = "FINISHED") -> None:
+        try:
+            self.tracker.client.set_terminated(self.id, status)
+        except MlflowException as error:
+            raise _tracking_error(self.tracker.uri, error) from error
+
+
+def _tracking_error(uri: str, error: Exception) -> TrackingError:
+    first_line = str(error).strip().split("\n", 1)[0]
+    return TrackingError(f"MLflow at {uri} failed: {first_line}", "check SLIPWAY_TRACKING_URI and that MLflow is up")

@@ -1,0 +1,16 @@
+"""Everything that can be set for the recommender, composed; each section is defined beside the code that it steers."""
+
+from slipway.package import Frozen
+from slipway.workloads.movies.evaluation import EvaluateConfig
+from slipway.workloads.movies.ingest import IngestConfig
+from slipway.workloads.movies.ranker.training import TrainConfig
+from slipway.workloads.movies.simulator import SimulatorConfig
+
+
+class MoviesConfig(Frozen):
+    """profiles/<profile>.yaml holds only the differences to these defaults."""
+
+    simulate: SimulatorConfig = SimulatorConfig()
+    ingest: IngestConfig = IngestConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()

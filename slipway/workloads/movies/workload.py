@@ -1,0 +1,66 @@
+"""The recommender as a Workload: binds the protocol's names to this folder's modules, and does nothing else.
+
+Heavy libraries are imported per method: a server that only predicts never loads torch.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipway import config as configuration
+from slipway.package import Package
+from slipway.workload import Exported, Predictor, Progress, Scaling, Verdict
+from slipway.workloads.movies import dataset
+
+if TYPE_CHECKING:
+    from slipway.workloads.movies.config import MoviesConfig
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+class Movies:
+    name = "movies"
+
+    def config(self, profile: str, overrides: Mapping[str, Any]) -> "MoviesConfig":
+        from slipway.workloads.movies.config import MoviesConfig
+
+        return configuration.load(MoviesConfig, PROFILES, profile, overrides)
+
+    def simulate(self, out: Path, config: "MoviesConfig", progress: Progress) -> None:
+        from slipway.workloads.movies.simulator import simulate
+
+        simulate(out, config.simulate, progress)
+
+    def ingest(self, source: Path, out: Path, config: "MoviesConfig", progress: Progress) -> dict[str, float]:
+        from slipway.workloads.movies.ingest import ingest
+
+        found = ingest(source, out, config.ingest, progress)
+        quarantined = sum(found.quarantined.values())
+        return {"events": found.events, "users": found.users, "items": found.items, "quarantined": quarantined}
+
+    def train(
+        self, data: Path, out: Path, config: "MoviesConfig", scaling: Scaling, progress: Progress, resume: Path
+    ) -> dict[str, float]:
+        from slipway.workloads.movies.ranker.training import train
+
+        return train(data, out, config.train, scaling, progress, resume)
+
+    def evaluate(self, data: Path, model: Path, out: Path, config: "MoviesConfig", progress: Progress) -> Verdict:
+        from slipway.workloads.movies.evaluation import evaluate
+
+        return evaluate(data, model, out, config.evaluate, progress)
+
+    def export(self, data: Path, model: Path, out: Path, config: "MoviesConfig") -> Exported:  # noqa: ARG002
+        from slipway.workloads.movies.export import export
+        from slipway.workloads.movies.predictor import MoviesPredictor, golden_requests
+
+        export(data, model, out)
+        predictor = MoviesPredictor.open(out)
+        golden = [(inputs, predictor.predict(inputs).outputs) for inputs in golden_requests(out)]
+        source = dataset.read(data)
+        return Exported(predictor.signature, golden, source.sha256, source.events)
+
+    def predictor(self, package: Package) -> Predictor:
+        from slipway.workloads.movies.predictor import MoviesPredictor
+
+        return MoviesPredictor.open(package.folder)
