@@ -51,14 +51,15 @@ class Movies:
         return evaluate(data, model, out, config.evaluate, progress)
 
     def export(self, data: Path, model: Path, out: Path, config: "MoviesConfig") -> Exported:  # noqa: ARG002
+        from slipway.workloads.movies import golden
         from slipway.workloads.movies.export import export
-        from slipway.workloads.movies.predictor import MoviesPredictor, golden_requests
+        from slipway.workloads.movies.predictor import MoviesPredictor
 
         export(data, model, out)
         predictor = MoviesPredictor.open(out)
-        golden = [(inputs, predictor.predict(inputs).outputs) for inputs in golden_requests(out)]
+        pairs = [(inputs, predictor.predict(inputs).outputs) for inputs in golden.requests(out)]
         source = dataset.read(data)
-        return Exported(predictor.signature, golden, source.sha256, source.events)
+        return Exported(predictor.signature, pairs, source.sha256, source.events)
 
     def predictor(self, package: Package) -> Predictor:
         from slipway.workloads.movies.predictor import MoviesPredictor

@@ -1,0 +1,32 @@
+"""A cached step must go stale when its code or its data change, and only then."""
+
+import pytest
+
+from pipelines import fingerprint
+from slipway.errors import SourceError
+
+
+def test_code_version_changes_with_a_line_of_a_step(tmp_path, monkeypatch):
+    (tmp_path / "slipway").mkdir()
+    (tmp_path / "components").mkdir()
+    source = tmp_path / "slipway" / "a.py"
+    source.write_text("x = 1\n")
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    first = fingerprint.code_version()
+    (tmp_path / "README.md").write_text("docs do not count")
+    assert fingerprint.code_version() == first
+    source.write_text("x = 2\n")
+    assert fingerprint.code_version() != first
+
+
+def test_data_version_changes_with_a_file(tmp_path):
+    (tmp_path / "ratings.csv").write_text("1")
+    first = fingerprint.data_version(str(tmp_path))
+    assert fingerprint.data_version(str(tmp_path)) == first
+    (tmp_path / "ratings.csv").write_text("12")
+    assert fingerprint.data_version(str(tmp_path)) != first
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(SourceError, match="nowhere"):
+        fingerprint.data_version(str(tmp_path / "nowhere"))

@@ -1,0 +1,39 @@
+"""The environment is read once and what cannot be used is named."""
+
+import pytest
+
+from slipway.errors import ConfigError
+from slipway.settings import Settings, settings
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def test_defaults_follow_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path))
+    assert settings().store == (tmp_path / "objects").as_uri()
+    assert settings().tracking == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_a_relative_home_is_fixed_at_the_first_reading(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SLIPWAY_HOME", raising=False)
+    assert Settings().home == tmp_path / ".slipway"
+
+
+def test_the_cluster_overrides(monkeypatch):
+    monkeypatch.setenv("SLIPWAY_STORE_URI", "s3://bucket/prefix")
+    monkeypatch.setenv("SLIPWAY_TRACKING_URI", "http://mlflow:5000")
+    assert settings().store == "s3://bucket/prefix"
+    assert settings().tracking == "http://mlflow:5000"
+
+
+@pytest.mark.parametrize("port", ["0", "70000", "http"])
+def test_a_variable_that_cannot_be_used_is_named(monkeypatch, port):
+    monkeypatch.setenv("SLIPWAY_HTTP_PORT", port)
+    with pytest.raises(ConfigError, match="SLIPWAY_HTTP_PORT"):
+        settings()
