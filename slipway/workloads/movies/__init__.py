@@ -2,8 +2,9 @@
 
 from slipway.workload import Workload
 
+# Imported here and not below: importing the module `workload` later would put it in the place of the function.
+from slipway.workloads.movies.workload import Movies
+
 
 def workload() -> Workload:
-    from slipway.workloads.movies.workload import Movies
-
     return Movies()
