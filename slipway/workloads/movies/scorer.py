@@ -11,7 +11,8 @@ Scores = npt.NDArray[np.float32]
 
 
 class Scorer(Protocol):
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def score(self, whole: Interactions, positions: IntArray) -> Scores:
         """(cases, n_items + 1) float32: row i scores every item as the answer of case positions[i]; higher is better.

@@ -63,6 +63,13 @@ def temporal(whole: Interactions, test_share: float = 0.1, validation_share: flo
     return Split(Protocol.TEMPORAL, whole.keep(before), validation, test)
 
 
+def choose(protocol: str, timed: bool) -> Protocol:
+    """ "auto" is the temporal split where the data set has times, else leave-one-out; a name is itself."""
+    if protocol == "auto":
+        return Protocol.TEMPORAL if timed else Protocol.LEAVE_ONE_OUT
+    return Protocol(protocol)
+
+
 def split(whole: Interactions, protocol: Protocol) -> Split:
     return leave_one_out(whole) if protocol is Protocol.LEAVE_ONE_OUT else temporal(whole)
 
@@ -75,3 +82,15 @@ def sample_users(whole: Interactions, positions: IntArray, limit: int, seed: int
         return positions
     chosen = np.random.default_rng(seed).choice(users, limit, replace=False)
     return positions[np.isin(owners, chosen)]
+
+
+def sample_cases(whole: Interactions, positions: IntArray, per_user: int, seed: int = 0) -> IntArray:
+    """At most per_user of each user's cases, drawn once by seed: a user's mean stays unbiased, and a few heavy users no
+    longer cost as much as all others.
+    """
+    shuffled = np.random.default_rng(seed).permutation(positions)
+    owners = np.searchsorted(whole.indptr, shuffled, side="right")
+    order = np.argsort(owners, kind="stable")
+    sorted_owners = owners[order]
+    nth = np.arange(len(order)) - np.searchsorted(sorted_owners, sorted_owners)
+    return np.sort(shuffled[order[nth < per_user]])
