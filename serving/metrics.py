@@ -1,0 +1,51 @@
+"""What is counted about requests: status, model, revision, fallback, seconds. Knows Prometheus and nothing else.
+
+kserve's own histograms start at 5 ms and have no status: a recommender that answers in one millisecond, and a judge
+that compares two revisions, see nothing in them.
+"""
+
+from functools import lru_cache
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+
+BUCKETS = (
+    *(0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075),
+    *(0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+
+
+class Metrics:
+    """Of one model in one revision. Children are looked up once per combination: a lookup costs more than a count."""
+
+    def __init__(self, model: str, revision: str, version: str, registry: CollectorRegistry = REGISTRY) -> None:
+        labels = ("model", "revision")
+        self._requests = Counter(
+            "slipway_requests",
+            "Requests answered, by route, HTTP status or gRPC code, and fallback",
+            (*labels, "route", "status", "fallback"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "slipway_request_seconds",
+            "Seconds from a request's headers to its answer",
+            (*labels, "route"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._running = Gauge("slipway_requests_running", "Requests in progress", labels, registry=registry)
+        info = Gauge("slipway_model_info", "1 for the served package", (*labels, "version"), registry=registry)
+        info.labels(model, revision, version).set(1)
+        self.running = self._running.labels(model, revision)
+        self._count = lru_cache(maxsize=1024)(lambda *rest: self._requests.labels(model, revision, *rest))
+        self._time = lru_cache(maxsize=16)(lambda route: self._seconds.labels(model, revision, route))
+
+    def answered(self, route: str, status: str, fallback: str, seconds: float) -> None:
+        self._count(route, status, fallback).inc()
+        self._time(route).observe(seconds)
+
+
+def exposition(accept: str) -> tuple[bytes, str]:
+    """(body, content type) of everything that this process counts."""
+    encoder, content_type = choose_encoder(accept)
+    return encoder(REGISTRY), content_type

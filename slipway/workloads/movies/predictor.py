@@ -1,0 +1,383 @@
+"""Answers one request from a package's files: who asks, what they did, what comes next. Knows no wire and no training.
+
+The history that the package holds is everything up to the data snapshot; the session of a request is what happened
+since, so it is appended. Only numpy, onnxruntime and the package's files: no torch, ray, mlflow or kserve.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import polars as pl
+
+from slipway.errors import PackageError, RequestError
+from slipway.package import MANIFEST, Signature, Tensors, TensorSpec
+from slipway.workload import Prediction
+from slipway.workloads.movies.baselines import Counts
+from slipway.workloads.movies.interactions import IntArray, ItemArray
+from slipway.workloads.movies.scorer import Scores
+
+MAX_BATCH, MAX_SESSION, MAX_K, DEFAULT_K = 64, 1000, 100, 10
+PADDING = -1  # of a session on the wire; inside, index space pads with 0
+
+SIGNATURE = Signature(
+    inputs=(
+        TensorSpec(
+            name="user_id", datatype="INT64", shape=(-1,), description="source id of each user; unknown is fine"
+        ),
+        TensorSpec(
+            name="session",
+            datatype="INT64",
+            shape=(-1, -1),
+            optional=True,
+            description="source item ids since the data snapshot, oldest first, right-padded with -1",
+        ),
+        TensorSpec(name="k", datatype="INT64", shape=(1,), optional=True, description="1..100, default 10"),
+    ),
+    outputs=(
+        TensorSpec(name="item_id", datatype="INT64", shape=(-1, -1), description="best first; -1 fills a short answer"),
+        TensorSpec(name="score", datatype="FP32", shape=(-1, -1), description="comparable within a row and a source"),
+        TensorSpec(name="source", datatype="BYTES", shape=(-1, -1), description="ranker+counts|counts|popularity|none"),
+        TensorSpec(name="title", datatype="BYTES", shape=(-1, -1)),
+    ),
+)
+
+log = logging.getLogger(__name__)
+
+
+class Fallback(StrEnum):
+    """How a row was answered, from the best way to the most degraded one; a batch reports its most degraded row."""
+
+    NONE = "none"  # a known user, by ranker and counts
+    SESSION = "session"  # an unknown user, by the session alone
+    POPULARITY = "popularity"  # nothing is known that the catalogue knows
+    COUNTS = "counts"  # the ranker failed
+
+
+class Source(StrEnum):
+    RANKER = "ranker+counts"
+    COUNTS = "counts"
+    POPULARITY = "popularity"
+    NONE = "none"  # fewer than k items can be recommended
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request. users: (B,) source ids; sessions: (B, L) source ids, -1 only at the end."""
+
+    users: IntArray
+    sessions: IntArray
+    k: int
+
+    @classmethod
+    def parse(cls, inputs: Tensors) -> Self:
+        """Raises RequestError, naming the remedy."""
+        known = {spec.name for spec in SIGNATURE.inputs}
+        for name, tensor in inputs.items():
+            if name not in known:
+                raise RequestError(f"there is no input {name!r}", f"send only: {', '.join(sorted(known))}")
+            if tensor.dtype != np.int64:
+                raise RequestError(f"{name} is {tensor.dtype}", "send INT64")
+        if "user_id" not in inputs:
+            raise RequestError("user_id is missing", "send user_id as INT64 of shape [B]")
+        users = inputs["user_id"]
+        if users.ndim != 1 or not 1 <= len(users) <= MAX_BATCH:
+            raise RequestError(f"user_id has shape {list(users.shape)}", f"send shape [B] with B in 1..{MAX_BATCH}")
+        if users.min() < 0:
+            raise RequestError(
+                f"user_id {users.min()} is negative", "send 0 or more; an id that nobody has is an unknown user"
+            )
+        return cls(users, cls._sessions(inputs.get("session"), len(users)), cls._k(inputs.get("k")))
+
+    @staticmethod
+    def _sessions(sessions: IntArray | None, batch: int) -> IntArray:
+        if sessions is None:
+            return np.empty((batch, 0), dtype=np.int64)
+        if sessions.ndim == 1 and batch == 1:
+            sessions = sessions[None, :]
+        if sessions.ndim != 2 or len(sessions) != batch or sessions.shape[1] > MAX_SESSION:
+            raise RequestError(
+                f"session has shape {list(sessions.shape)} beside {batch} user ids",
+                f"send shape [{batch}, L] with L up to {MAX_SESSION}, shorter sessions right-padded with {PADDING}",
+            )
+        if sessions.size:
+            padded = sessions < 0
+            if sessions.min() < PADDING:
+                raise RequestError(
+                    f"session holds item {sessions.min()}", f"send item ids of 0 or more; {PADDING} pads"
+                )
+            if (padded[:, :-1] & ~padded[:, 1:]).any():
+                raise RequestError(
+                    f"session has {PADDING} before an item", f"pad with {PADDING} only at the end, oldest item first"
+                )
+        return sessions
+
+    @staticmethod
+    def _k(k: IntArray | None) -> int:
+        if k is None:
+            return DEFAULT_K
+        if k.shape not in {(), (1,)}:
+            raise RequestError(f"k has shape {list(k.shape)}", "send one number, shape [1]")
+        if not 1 <= k.item() <= MAX_K:
+            raise RequestError(f"k is {k.item()}", f"send 1..{MAX_K}")
+        return int(k.item())
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """item_ids: (V + 1,) source ids, [0] is -1; titles: (V + 1,) object; popular: (V,) indices, most popular first."""
+
+    item_ids: IntArray
+    titles: npt.NDArray[np.object_]
+    popularity: Scores
+    popular: IntArray
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids) - 1
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        items = pl.read_parquet(folder / "items.parquet").filter(pl.col("index") > 0).sort("index")
+        popularity = np.load(folder / "popularity.npy", allow_pickle=False)
+        if items["index"].to_list() != list(range(1, len(popularity))):
+            raise PackageError(
+                f"items.parquet lists {len(items)} items where popularity.npy has {len(popularity) - 1}",
+                "train and package again",
+            )
+        item_ids = np.concatenate([[-1], items["item"].to_numpy()]).astype(np.int64)
+        if (np.diff(item_ids) <= 0).any():
+            raise PackageError("items.parquet is not in the order of its item ids", "train and package again")
+        return cls(
+            item_ids=item_ids,
+            titles=np.array(["", *items["title"].fill_null("").to_list()], dtype=object),
+            popularity=popularity,
+            popular=np.argsort(-popularity[1:], kind="stable") + 1,
+        )
+
+    def index(self, item_ids: IntArray) -> IntArray:
+        """(n,) source ids → (n,) indices; 0 where the catalogue has no such item."""
+        if not len(item_ids):
+            return item_ids
+        found = np.searchsorted(self.item_ids, item_ids).clip(max=self.n_items)
+        indices: IntArray = np.where(self.item_ids[found] == item_ids, found, 0)
+        return indices
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """users: (U,) source ids, ascending; user u's items are items[indptr[u]:indptr[u + 1]], oldest first. In a file."""
+
+    users: IntArray
+    indptr: IntArray
+    items: ItemArray
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        def mapped(name: str) -> npt.NDArray[Any]:
+            # A plain view: np.memmap itself costs microseconds of Python on every slice.
+            return np.load(folder / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+
+        return cls(mapped("users.npy"), mapped("history_indptr.npy"), mapped("history_items.npy"))
+
+    def index(self, users: IntArray) -> IntArray:
+        """(B,) source ids → (B,) positions, -1 for users that the package does not know."""
+        if not len(self.users):
+            return np.full(len(users), -1, dtype=np.int64)
+        found = np.searchsorted(self.users, users).clip(max=len(self.users) - 1)
+        positions: IntArray = np.where(self.users[found] == users, found, -1)
+        return positions
+
+    def of(self, position: int) -> ItemArray:
+        return self.items[self.indptr[position] : self.indptr[position + 1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """item: (n, k) indices, 0 fills a short row; score: (n, k) float32; source: (n, k) object."""
+
+    item: IntArray
+    score: Scores
+    source: npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True, eq=False)
+class MoviesPredictor:
+    """One opened package. Thread-safe: nothing here changes, and an ONNX Runtime session may run concurrently."""
+
+    version: str
+    max_len: int
+    filter_seen: bool
+    ranker: onnxruntime.InferenceSession
+    counts: Counts
+    catalogue: Catalogue
+    histories: Histories
+    takes_user: bool
+
+    @property
+    def signature(self) -> Signature:
+        return SIGNATURE
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Load the files of a package that `Package.open` checked, or of one about to be sealed.
+
+        Raises PackageError when a file is missing or the files do not fit together.
+        """
+        try:
+            model = json.loads((folder / "model.json").read_text())
+            manifest = folder / MANIFEST
+            predictor = cls(
+                version=json.loads(manifest.read_text())["version"] if manifest.exists() else "unsealed",
+                max_len=int(model["max_len"]),
+                filter_seen=bool(model["filter_seen"]),
+                ranker=_session(folder / "ranker.onnx"),
+                counts=Counts.load(folder / "counts.npz"),
+                catalogue=Catalogue.open(folder),
+                histories=Histories.open(folder),
+                takes_user=bool(model["has_user_embedding"]),
+            )
+        except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+            raise PackageError(f"{folder} cannot be served: {error}", "train and package again") from error
+        sizes = {int(model["n_items"]), predictor.catalogue.n_items, predictor.counts.n_items}
+        if len(sizes) != 1:
+            raise PackageError(f"the files of {folder} are of {sorted(sizes)} items", "train and package again")
+        predictor.counts.score_histories([np.array([1])])  # builds its tables now, not within the first request
+        return predictor
+
+    def predict(self, inputs: Tensors) -> Prediction:
+        request = Request.parse(inputs)
+        positions = self.histories.index(request.users)
+        histories, ignored = self._gather(request, positions)
+        fallbacks = [Fallback.NONE if position >= 0 else Fallback.SESSION for position in positions.tolist()]
+        asked = [row for row, history in enumerate(histories) if len(history)]
+        k = min(request.k, self.catalogue.n_items)
+        ranked = self._popular(len(histories), k)
+        if asked:
+            answer = self._rank([histories[row] for row in asked], positions[asked], k)
+            if answer is None:
+                answer = self._count([histories[row] for row in asked], k)
+                fallbacks = [Fallback.COUNTS] * len(histories)
+            ranked.item[asked], ranked.score[asked], ranked.source[asked] = answer.item, answer.score, answer.source
+        if len(asked) < len(histories):
+            for row in set(range(len(histories))).difference(asked):
+                fallbacks[row] = Fallback.POPULARITY
+        notes = {
+            "package_version": self.version,
+            "fallback": max(fallbacks, key=list(Fallback).index).value,
+            "ignored_session_items": str(ignored),
+        }
+        return Prediction(self._outputs(ranked, request.k), notes)
+
+    def _gather(self, request: Request, positions: IntArray) -> tuple[list[IntArray], int]:
+        """Whole histories in index space, oldest first, and how many session items the catalogue does not have."""
+        gathered, ignored = [], 0
+        for position, session in zip(positions.tolist(), request.sessions, strict=True):
+            past = self.histories.of(position) if position >= 0 else np.empty(0, dtype=np.int64)
+            if len(session):
+                sent = session[session >= 0]
+                indices = self.catalogue.index(sent)
+                recent = indices[indices > 0]
+                ignored += len(sent) - len(recent)
+                past = np.concatenate([past, recent])
+            gathered.append(past.astype(np.int64))
+        return gathered, ignored
+
+    def _rank(self, histories: Sequence[IntArray], positions: IntArray, k: int) -> Ranked | None:
+        """By the graph; None when the ranker failed, which the answer then says."""
+        counts = self.counts.score_histories(histories)
+        feed: dict[str, npt.NDArray[Any]] = {
+            "items": _pad([history[-self.max_len :] for history in histories]),
+            "counts": counts,
+            "seen": _pad(histories) if self.filter_seen else np.zeros((len(histories), 1), dtype=np.int64),
+            "k": np.array([k], dtype=np.int64),
+        }
+        if self.takes_user:
+            feed["user"] = positions + 1  # -1, an unknown user, becomes 0, <unk>
+        try:
+            item, score = self.ranker.run(["item", "score"], feed)
+        except Exception:
+            log.exception("the ranker failed; answering by counts")
+            return None
+        recommended = score > -np.inf
+        if not np.isfinite(score[recommended]).all() or np.isnan(score).any():
+            log.error("the ranker gave non-finite scores; answering by counts")
+            return None
+        return _ranked(item, score, recommended, Source.RANKER)
+
+    def _count(self, histories: Sequence[IntArray], k: int) -> Ranked:
+        """By counts alone; items that never followed come by popularity."""
+        counts = self.counts.score_histories(histories)
+        popularity = self.catalogue.popularity
+        item = np.zeros((len(histories), k), dtype=np.int64)
+        for row, history in enumerate(histories):
+            allowed = np.ones(len(popularity), dtype=bool)
+            allowed[0] = False
+            if self.filter_seen:
+                allowed[history] = False
+            candidates = np.flatnonzero(allowed)
+            best = candidates[np.lexsort((-popularity[candidates], -counts[row, candidates]))[:k]]
+            item[row, : len(best)] = best
+        score = np.take_along_axis(counts, item, axis=1)
+        ranked = _ranked(item, score, item > 0, Source.COUNTS)
+        followed = (item == 0) | (score > 0)
+        ranked.source[~followed] = Source.POPULARITY.value
+        ranked.score[~followed] = popularity[item[~followed]]
+        return ranked
+
+    def _popular(self, rows: int, k: int) -> Ranked:
+        item = np.tile(self.catalogue.popular[:k], (rows, 1))
+        return _ranked(item, self.catalogue.popularity[item], item > 0, Source.POPULARITY)
+
+    def _outputs(self, ranked: Ranked, k: int) -> Tensors:
+        item, score, source = ranked.item, ranked.score, ranked.source
+        short = k - item.shape[1]
+        if short:  # the whole catalogue is smaller than k
+            item, score = np.pad(item, ((0, 0), (0, short))), np.pad(score, ((0, 0), (0, short)))
+            source = np.pad(source, ((0, 0), (0, short)), constant_values=Source.NONE.value)
+        return {
+            "item_id": self.catalogue.item_ids[item],
+            "score": score,
+            "source": source,
+            "title": self.catalogue.titles[item],
+        }
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    """One thread per request and one process per CPU: two threads on a busy machine cost 2.8x the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # what a failing run says is logged once, by us
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise PackageError(f"{path.name} cannot be loaded: {error}", "train and package again") from error
+
+
+def _ranked(item: IntArray, score: Scores, recommended: npt.NDArray[np.bool_], source: Source) -> Ranked:
+    if recommended.all():
+        return Ranked(item, score, np.full(item.shape, source.value, dtype=object))
+    return Ranked(
+        item=np.where(recommended, item, 0),
+        score=np.where(recommended, score, np.float32(0)),
+        source=np.where(recommended, source.value, Source.NONE.value).astype(object),
+    )
+
+
+def _pad(rows: Sequence[IntArray]) -> IntArray:
+    """(n, longest) int64, right-padded with 0."""
+    if len(rows) == 1:
+        return rows[0][None, :]
+    padded = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.int64)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded

@@ -1,0 +1,102 @@
+"""Fixtures that cost seconds and serve many tests: built once per session, from real parts."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+
+@dataclass(frozen=True)
+class Built:
+    """A sealed package of a small trained-for-nothing recommender, and what it was made from."""
+
+    package: Path
+    data: Path
+    model: Path
+    users: list[int]
+    items: list[int]
+
+
+@pytest.fixture(scope="session")
+def movies_package(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """120 users, 60 items with gaps in both id spaces, a user embedding, random ranker weights and fitted counts."""
+    torch = pytest.importorskip("torch")
+    from slipway.package import Golden, Package, Snapshot, write_golden
+    from slipway.workloads.movies import dataset, export
+    from slipway.workloads.movies.baselines import Counts
+    from slipway.workloads.movies.combine import FILE, Combination
+    from slipway.workloads.movies.interactions import Interactions
+    from slipway.workloads.movies.predictor import MoviesPredictor
+    from slipway.workloads.movies.ranker import checkpoint
+    from slipway.workloads.movies.ranker.config import RankerConfig
+    from slipway.workloads.movies.ranker.model import Ranker
+
+    root = tmp_path_factory.mktemp("movies_package")
+    data, model, package = root / "data", root / "model", root / "package"
+    rng = np.random.default_rng(0)
+    rows = [
+        {"user": user, "item": item, "at": at}
+        for user in range(1, 360, 3)
+        for at, item in enumerate(rng.choice(np.arange(10, 130, 2), size=rng.integers(3, 40), replace=False).tolist())
+    ]
+    table = pl.DataFrame(rows)
+    events = pl.DataFrame(
+        {
+            "user": table["user"],
+            "item": table["item"],
+            "timestamp": (table["at"] * 60_000).cast(pl.Datetime("ms", "UTC")),
+            "rating": pl.repeat(4.0, len(table), dtype=pl.Float32, eager=True),
+            "action": pl.repeat("rating", len(table), dtype=pl.String, eager=True),
+            "source_row": pl.int_range(1, len(table) + 1, dtype=pl.Int64, eager=True),
+        },
+        schema=dataset.EVENTS,
+    )
+    (data / "events").mkdir(parents=True)
+    events.write_parquet(data / "events" / "0.parquet")
+    catalogue = sorted(set(table["item"].to_list()))
+    pl.DataFrame(
+        {
+            "item": catalogue,
+            "title": [f"Film № {item}" for item in catalogue],
+            "genres": [["Drama"]] * len(catalogue),
+            "year": [1990] * len(catalogue),
+        },
+        schema=dataset.ITEMS,
+    ).write_parquet(data / "items.parquet")
+
+    whole = Interactions.from_events(events)
+    model.mkdir()
+    torch.manual_seed(0)
+    config = RankerConfig(dim=16, layers=2, heads=2, max_len=12, user_dim=4, keep_user=0.9)
+    ranker = Ranker(config, whole.n_items, whole.n_users)
+    with torch.no_grad():
+        ranker.item.weight.mul_(20)  # spread the scores: untrained ones are nearly tied
+    checkpoint.save(model, ranker, filter_seen=True)
+    Counts.fit(whole).save(model / "counts.npz")
+    (model / FILE).write_text(Combination(weight=0.5, epsilon=1e-3).model_dump_json())
+
+    export.export(data, model, package)
+    predictor = MoviesPredictor.open(package)
+    questions = [
+        {"user_id": np.array([1], dtype=np.int64)},
+        {
+            "user_id": np.array([4, 999_999], dtype=np.int64),
+            "session": np.array([[10, 12, -1], [14, 16, 18]], dtype=np.int64),
+            "k": np.array([5], dtype=np.int64),
+        },
+    ]
+    write_golden(package, [Golden(question, predictor.predict(question).outputs) for question in questions])
+    Package.seal(
+        package,
+        workload="movies",
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        git_commit="0" * 40,
+        pipeline_run="tests",
+        data=Snapshot(uri=data.as_uri(), sha256="0" * 64, events=len(events)),
+        signature=predictor.signature,
+        metrics={},
+    )
+    return Built(package, data, model, whole.user_ids.tolist(), catalogue)
