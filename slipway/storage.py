@@ -1,7 +1,7 @@
 """Objects by URI, the same on a folder (file://) and on S3 (s3://bucket/prefix). Knows bytes, not what they mean.
 
 Writes are atomic: a reader sees the old object, the new one, or none. S3 gives that by itself; a folder by writing
-beside and renaming. A tree is complete when its `.complete` marker exists, which is written last.
+beside and renaming. A tree is complete when the list of its hashes, `<uri>.sha256`, lies beside it: it is written last.
 """
 
 import os
@@ -17,8 +17,6 @@ from slipway.package import sha256, tree_hashes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-MARKER = ".complete"  # "<sha256>  <path>" per line, as sha256sum prints
 
 
 class ObjectStore(Protocol):
@@ -181,17 +179,24 @@ def store(uri: str, endpoint_url: str | None = None) -> ObjectStore:
 
 
 def put_tree(folder: Path, uri: str, endpoint_url: str | None = None) -> None:
-    """Upload every file of folder below uri; the marker with their hashes is written last."""
+    """Upload every file of folder below uri; the list of their hashes is written last."""
     target = store(uri, endpoint_url)
     hashes = tree_hashes(folder)
     for name in hashes:
         target.upload(folder / name, name)
-    target.write(MARKER, "".join(f"{digest}  {name}\n" for name, digest in hashes.items()).encode())
+    beside, name = _beside(uri, endpoint_url)
+    beside.write(name, "".join(f"{digest}  {path}\n" for path, digest in hashes.items()).encode())
+
+
+def listing(uri: str, endpoint_url: str | None = None) -> str:
+    """ "<sha256>  <path>" per file, as sha256sum prints. Raises ObjectNotFoundError when no whole tree is at uri."""
+    beside, name = _beside(uri, endpoint_url)
+    return beside.read(name).decode()
 
 
 def is_complete(uri: str, endpoint_url: str | None = None) -> bool:
     try:
-        store(uri, endpoint_url).read(MARKER)
+        listing(uri, endpoint_url)
     except ObjectNotFoundError:
         return False
     return True
@@ -203,11 +208,11 @@ def get_tree(uri: str, folder: Path, endpoint_url: str | None = None) -> None:
     Raises ObjectNotFoundError when the tree is absent or incomplete, IntegrityError when a file's hash differs.
     """
     source = store(uri, endpoint_url)
-    listing = source.read(MARKER).decode()
+    lines = listing(uri, endpoint_url).splitlines()
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     draft.mkdir(parents=True)
     try:
-        for line in listing.splitlines():
+        for line in lines:
             digest, name = line.split("  ", 1)
             source.download(name, draft / name)
             if sha256(draft / name) != digest:
@@ -217,6 +222,11 @@ def get_tree(uri: str, folder: Path, endpoint_url: str | None = None) -> None:
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _beside(uri: str, endpoint_url: str | None) -> tuple[ObjectStore, str]:
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    return store(parent, endpoint_url), f"{name}.sha256"
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -30,7 +30,7 @@ def run(workload_name: str, profile: str, overrides: str, data: str, out: Path) 
 
 def _fetch(uri: str, folder: Path) -> None:
     remote = storage.store(uri, settings().s3_endpoint_url)
-    keys = [key for key in remote.keys() if key != storage.MARKER]  # noqa: SIM118 - an object store, no mapping
+    keys = list(remote.keys())
     if not keys:
         raise SourceError(f"there are no files at {uri}", "check the URI; it names a folder of source files")
     for key in keys:

@@ -1,0 +1,116 @@
+"""What the embedded KServe serves, on the screen: its status, and one user's recommendations with titles."""
+
+from dataclasses import dataclass
+
+import httpx
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from serving.embedded import stack
+from serving.embedded.supervisor import api_url
+from slipway import storage
+from slipway.errors import NotReadyError, RequestError, ServingError
+from slipway.package import Package
+from slipway.settings import Settings
+from slipway.workloads.movies.predictor import Catalogue, Histories
+
+SERVICE = "movies"
+
+
+def show_status(console: Console, env: Settings) -> None:
+    """Raises NotRunningError when it is down."""
+    running, services = stack.status(env)
+    console.print(f"Ingress     http://127.0.0.1:{running.http_port}  (Envoy, routes by Host)", highlight=False)
+    console.print(
+        f"API         127.0.0.1:{running.api_port}  (export KUBECONFIG=$(slipway kubeconfig))", highlight=False
+    )
+    console.print(f"Supervisor  pid {running.pid}, logs in {running.logs}", highlight=False, soft_wrap=True)
+    table = Table("service", "ready", "traffic", "host", title="InferenceServices", title_justify="left")
+    for service in services:
+        traffic = ", ".join(f"{revision} {percent} %" for revision, percent in service.traffic)
+        ready = "True" if service.ready == "True" else f"{service.ready}: {service.message}"
+        table.add_row(f"{service.namespace}/{service.name}", ready, traffic, httpx.URL(service.url).host)
+    console.print(table if services else "No InferenceService yet: run slipway run")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The service as its manifest says it: where to ask, and the package that answers."""
+
+    url: str
+    host: str
+    package: Package
+
+
+def find(env: Settings) -> Deployed:
+    """Raises NotRunningError, or NotReadyError when nothing is deployed."""
+    running = stack.find(env)
+    path = f"/apis/serving.kserve.io/v1beta1/namespaces/{env.namespace}/inferenceservices/{SERVICE}"
+    answer = httpx.get(api_url(env) + path, timeout=10, trust_env=False)
+    if answer.status_code == 404:
+        raise NotReadyError(
+            f"no InferenceService {env.namespace}/{SERVICE} is deployed", "run the pipeline: slipway run"
+        )
+    service = answer.raise_for_status().json()
+    uri = service["spec"]["predictor"]["model"]["storageUri"]
+    copy = env.home / "cache" / "packages" / uri.rsplit("/", 1)[-1]
+    if not copy.exists():
+        storage.get_tree(uri, copy, env.s3_endpoint_url)
+    host = httpx.URL(service.get("status", {}).get("url", "")).host
+    return Deployed(f"http://127.0.0.1:{running.http_port}", host, Package.open(copy))
+
+
+def recommend(console: Console, env: Settings, user: int | None, k: int, session: list[int]) -> None:
+    """History on the left, recommendations on the right, the paste-ready request below."""
+    deployed = find(env)
+    catalogue, histories = Catalogue.open(deployed.package.folder), Histories.open(deployed.package.folder)
+    chosen = _typical_user(histories) if user is None else user
+    inputs = [{"name": "user_id", "datatype": "INT64", "shape": [1], "data": [chosen]}]
+    inputs += [{"name": "k", "datatype": "INT64", "shape": [1], "data": [k]}] if k != 10 else []
+    inputs += [{"name": "session", "datatype": "INT64", "shape": [1, len(session)], "data": session}] if session else []
+    path = f"/v2/models/{SERVICE}/infer"
+    try:
+        answer = httpx.post(
+            deployed.url + path, json={"inputs": inputs}, headers={"Host": deployed.host}, timeout=10, trust_env=False
+        )
+    except httpx.HTTPError as error:
+        raise ServingError(f"{deployed.url} does not answer: {error}", "see slipway status") from error
+    if answer.status_code != 200:
+        raise RequestError(f"the endpoint answered {answer.status_code}: {answer.text}", "see slipway status")
+    body = answer.json()
+    outputs = {output["name"]: output["data"] for output in body["outputs"]}
+    known = int(histories.index(np.array([chosen]))[0])
+    past = [catalogue.titles[item] for item in histories.of(known)] if known >= 0 else []
+    past += [
+        f"{catalogue.titles[item]} (session)" for item in catalogue.index(np.array(session, dtype=np.int64)) if item
+    ]
+    newest = past[::-1][: len(outputs["title"])]
+    table = Table(
+        f"history ({len(past)}, newest first)",
+        "recommended next",
+        "score",
+        "from",
+        title=f"User {chosen}",
+        title_justify="left",
+    )
+    for row in range(max(len(newest), len(outputs["title"]))):
+        cells = [newest[row] if row < len(newest) else ""]
+        if row < len(outputs["title"]):
+            cells += [outputs["title"][row], f"{outputs['score'][row]:.3f}", outputs["source"][row]]
+        table.add_row(*cells)
+    console.print(table)
+    facts = body.get("parameters", {})
+    console.print(f"Package {facts.get('package_version')}, fallback: {facts.get('fallback')}", highlight=False)
+    request = httpx.Request("POST", deployed.url + path, json={"inputs": inputs})
+    console.print(
+        f"\ncurl -s -H 'Host: {deployed.host}' {deployed.url}{path} \\\n  -d '{request.content.decode()}'",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _typical_user(histories: Histories) -> int:
+    """The user whose history is of median length: neither a newcomer nor a collector."""
+    lengths = np.diff(histories.indptr)
+    return int(histories.users[np.argsort(lengths, kind="stable")[len(lengths) // 2]])
