@@ -1,0 +1,1 @@
+"""The embedded KServe: InferenceServices as processes on one machine. It knows KServe's objects, and no workload."""

@@ -1,0 +1,204 @@
+"""The embedded KServe from outside: up, down, status. Knows the supervisor's files and ports, not its parts.
+
+`slipway up` on the laptop; on a cluster there is nothing to start.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from serving.embedded.process import reap, started
+from serving.embedded.supervisor import api_url, folders, kubeconfig, listening, lock, record_path
+from slipway.errors import NotRunningError, ServingError
+from slipway.settings import Settings
+
+__all__ = ["Service", "Stack", "down", "kubeconfig", "status", "up"]
+
+UP = 60.0  # seconds to wait for the API and the ingress; quiet machines need 2
+DOWN = 30.0  # seconds for every server to finish before it is killed
+
+
+@dataclass(frozen=True)
+class Service:
+    namespace: str
+    name: str
+    url: str
+    ready: str
+    message: str
+    traffic: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running embedded KServe."""
+
+    pid: int
+    http_port: int
+    api_port: int
+    admin_url: str
+    kubeconfig: Path
+    logs: Path
+
+
+def up(settings: Settings, timeout: float = UP) -> Stack:
+    """Start it in the background and wait until it answers; at once when it already runs.
+
+    Raises PortInUseError, or ServingError with what its log says last. Interrupted, it leaves nothing behind.
+    """
+    root = folders(settings).root
+    log = root / "logs" / "supervisor.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _turn(root / "up.lock", timeout):
+        with contextlib.suppress(NotRunningError):
+            return _same(settings, find(settings))
+        reap(folders(settings).records)  # what a killed supervisor left, where the kernel did not end it
+        for port, setting in ((settings.http_port, "SLIPWAY_HTTP_PORT"), (settings.api_port, "SLIPWAY_API_PORT")):
+            listening(port, setting).close()
+        kubeconfig(settings)
+        with log.open("ab") as output:
+            start = output.tell()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "serving.embedded"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | _environment(settings),
+                start_new_session=True,
+            )
+        try:
+            deadline = time.monotonic() + timeout
+            while time.monotonic() < deadline:
+                if process.poll() is not None:
+                    raise ServingError(f"the embedded KServe ended at once: {_since(log, start)}", f"see {log}")
+                if _answers(settings):
+                    return find(settings)
+                time.sleep(0.05)
+            raise ServingError(f"the embedded KServe did not answer within {timeout:.0f} s", f"see {log}")
+        except BaseException:  # Ctrl-C too
+            _end(process.pid, started(process.pid))
+            process.wait()
+            raise
+
+
+def down(settings: Settings) -> bool:
+    """End it and all its children; False when it was not running. At most about DOWN seconds."""
+    try:
+        running = find(settings)
+    except NotRunningError:
+        reap(folders(settings).records)
+        return False
+    _end(running.pid, started(running.pid))
+    reap(folders(settings).records)
+    record_path(settings).unlink(missing_ok=True)
+    return True
+
+
+def find(settings: Settings) -> Stack:
+    """The one that runs on this home. Raises NotRunningError."""
+    try:
+        record = json.loads(record_path(settings).read_bytes())
+        if started(record["pid"]) != record["started"]:
+            raise NotRunningError
+        ports = {name: record[name] for name in ("http_port", "api_port")}
+        admin = record["admin"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NotRunningError from None
+    root = folders(settings).root
+    return Stack(record["pid"], **ports, admin_url=admin, kubeconfig=root / "kubeconfig", logs=root / "logs")
+
+
+def status(settings: Settings) -> tuple[Stack, list[Service]]:
+    """The stack and its InferenceServices. Raises NotRunningError, or ServingError when its API does not answer."""
+    running = find(settings)
+    url = api_url(settings.model_copy(update={"api_port": running.api_port}))
+    try:
+        with httpx.Client(timeout=5.0, trust_env=False) as client:
+            listing = client.get(f"{url}/apis/serving.kserve.io/v1beta1/inferenceservices").raise_for_status().json()
+    except httpx.HTTPError as error:
+        raise ServingError(f"the embedded KServe runs but its API does not answer: {error}", "slipway down") from error
+    return running, [_service(found) for found in listing["items"]]
+
+
+def _service(found: dict[str, Any]) -> Service:
+    state = found.get("status", {})
+    ready: dict[str, str] = next((c for c in state.get("conditions", []) if c["type"] == "Ready"), {})
+    traffic = state.get("components", {}).get("predictor", {}).get("traffic", [])
+    return Service(
+        found["metadata"]["namespace"],
+        found["metadata"]["name"],
+        state.get("url", ""),
+        ready.get("status", "Unknown"),
+        ready.get("message", ""),
+        tuple((target["revisionName"], target["percent"]) for target in traffic),
+    )
+
+
+def _same(settings: Settings, running: Stack) -> Stack:
+    if (running.http_port, running.api_port) != (settings.http_port, settings.api_port):
+        raise ServingError(
+            f"the embedded KServe of {settings.home} already runs on ports {running.http_port} and {running.api_port}",
+            "use those ports, or stop it first with: slipway down",
+        )
+    return running
+
+
+@contextlib.contextmanager
+def _turn(path: Path, timeout: float) -> Iterator[None]:
+    """Wait for another `up` to finish; then it is running, and this one has nothing to do."""
+    deadline = time.monotonic() + timeout
+    while True:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(lock(path, "is starting the embedded KServe"))
+            except ServingError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+                continue
+            yield
+            return
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    chosen = settings.model_dump(mode="json", exclude_none=True)
+    return {f"SLIPWAY_{name.upper()}": str(value) for name, value in chosen.items()}
+
+
+def _answers(settings: Settings) -> bool:
+    try:
+        with httpx.Client(timeout=2.0, trust_env=False) as client:
+            if client.get(f"{api_url(settings)}/readyz").status_code != 200:
+                return False
+            client.get(f"http://127.0.0.1:{settings.http_port}/")
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def _end(pid: int, since: float | None) -> None:
+    """SIGTERM, wait, SIGKILL; only the process that started then."""
+    for one, seconds in ((signal.SIGTERM, DOWN), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + seconds
+        if since is None or started(pid) != since:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, one)
+        while started(pid) == since and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _since(log: Path, start: int) -> str:
+    with log.open("rb") as stream:
+        stream.seek(start)
+        lines = stream.read().decode(errors="replace").strip().splitlines()
+    return " ".join(line.strip() for line in lines[-3:])
