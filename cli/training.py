@@ -1,9 +1,7 @@
 """A pipeline run on the screen: progress while it runs, the table and where things lie afterwards."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -13,6 +11,7 @@ from pipelines.parameters import Parameters
 from pipelines.runners import local
 from pipelines.runners.local import Outcome
 from pipelines.runners.monitor import Step
+from slipway.evaluation.results import Evaluation
 from slipway.settings import Settings
 from slipway.tracking import Tracker
 
@@ -54,12 +53,10 @@ def run(console: Console, parameters: Parameters, env: Settings, kubeconfig: Pat
 
 def show(console: Console, outcome: Outcome, parameters: Parameters, env: Settings) -> None:
     """The quality table, the gate's word, and where the runs, the report and the endpoint are."""
-    evaluation = json.loads((outcome.evaluation / "evaluation.json").read_text())
+    evaluation = Evaluation.read(outcome.evaluation)
     console.print()
     console.print(quality(evaluation))
-    verdict = evaluation["verdict"]
-    word = "[green]admitted[/green]" if verdict["admitted"] else "[red]refused[/red]"
-    console.print(f"\nGate      {word}: {verdict['reason']}", highlight=False)
+    console.print(f"\nGate      {evaluation.verdict.reason}", highlight=False)
     console.print(f"Report    {outcome.report.as_uri()}", soft_wrap=True, highlight=False)
     console.print(f"MLflow    run {outcome.run_id} in {env.tracking}", soft_wrap=True, highlight=False)
     console.print(f"          mlflow ui --backend-store-uri {env.tracking}", soft_wrap=True, highlight=False)
@@ -72,20 +69,16 @@ def show(console: Console, outcome: Outcome, parameters: Parameters, env: Settin
             console.print(f"Endpoint  {tags['endpoint']}", soft_wrap=True, highlight=False)
 
 
-def quality(evaluation: Mapping[str, Any]) -> Table:
-    """Rows as evaluation.json has them: model → metric → value and 95 % interval."""
-    metrics = list(evaluation["table"][0]["metrics"])
-    table = Table(title=f"{evaluation['users']:,} users, {evaluation['cases']:,} cases", title_justify="left")
+def quality(evaluation: Evaluation) -> Table:
+    """One row per model: each metric with half its interval's width."""
+    title = f"{evaluation.users:,} users, {evaluation.cases:,} cases, intervals over users"
+    table = Table(title=title, title_justify="left")
     table.add_column("model")
-    for metric in metrics:
-        table.add_column(metric, justify="right")
-    for row in evaluation["table"]:
-        cells = []
-        for metric in metrics:
-            value = row["metrics"][metric]
-            spread = f" ±{(value['high'] - value['low']) / 2:.3f}" if value.get("low") is not None else ""
-            cells.append(f"{value['value']:.4f}{spread}")
-        table.add_row(row["model"], *cells)
+    for metric in [*evaluation.rows[0].intervals, *evaluation.rows[0].figures]:
+        table.add_column(metric.replace("_", "\n", 1), justify="right")
+    for row in evaluation.rows:
+        cells = [f"{i.value:.4f} ±{(i.high - i.low) / 2:.4f}" for i in row.intervals.values()]
+        table.add_row(row.model, *cells, *(f"{value:.3f}" for value in row.figures.values()))
     return table
 
 

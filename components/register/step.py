@@ -1,6 +1,5 @@
 """Trained models → a sealed package in the object store and a version in the MLflow registry."""
 
-import json
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from components.report import step
 from slipway import storage, workload
 from slipway.config import parse_overrides
+from slipway.evaluation.results import Evaluation
 from slipway.package import Golden, Package, Snapshot, check_golden, write_golden
 from slipway.settings import settings
 from slipway.tracking import Tracker
@@ -27,7 +27,6 @@ def run(
             progress("exporting to ONNX", 0.0, {})
             exported = chosen.export(dataset, model, folder, config)
             write_golden(folder, [Golden(inputs, outputs) for inputs, outputs in exported.golden])
-            verdict = json.loads((evaluation / "evaluation.json").read_text())["verdict"]
             package = Package.seal(
                 folder,
                 workload=workload_name,
@@ -36,7 +35,7 @@ def run(
                 pipeline_run=env.pipeline_run,
                 data=Snapshot(uri=dataset.as_posix(), sha256=exported.data_sha256, events=exported.events),
                 signature=exported.signature,
-                metrics=verdict["metrics"],
+                metrics=Evaluation.read(evaluation).flat(),
             )
             progress("checking the sealed package", 0.5, {})
             predictor = chosen.predictor(Package.open(folder))
