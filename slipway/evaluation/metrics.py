@@ -82,7 +82,7 @@ METRICS = {"ndcg": ndcg, "hr": hit_rate, "mrr": reciprocal_rank}
 
 
 def user_means(values: Floats, owners: Ints, users: int) -> Floats:
-    """(users,) means of values (cases,) over each user's cases; owners: (cases,) in 0..users - 1, each at least once."""
+    """(users,) means of values (cases,) over each user's cases; owners: (cases,) in 0..users - 1, all of them."""
     return np.bincount(owners, values, minlength=users) / np.bincount(owners, minlength=users)
 
 
