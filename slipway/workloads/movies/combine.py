@@ -12,12 +12,16 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from slipway.errors import PackageError
+from slipway.evaluation.metrics import ndcg
 from slipway.package import Frozen
 from slipway.workloads.movies.interactions import IntArray, Interactions
+from slipway.workloads.movies.ranker.validation import K, Validation
 from slipway.workloads.movies.scorer import Scorer, Scores
 
 TINY = 1e-12  # counts that sum to nothing say nothing
 FILE = "combine.json"
+WEIGHTS = (0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+EPSILONS = (1e-5, 1e-4, 1e-3)
 
 
 class Combination(Frozen):
@@ -33,6 +37,11 @@ class Combination(Frozen):
             return cls.model_validate_json((model / FILE).read_bytes())
         except (OSError, ValidationError) as error:
             raise PackageError(f"{model / FILE} cannot be read: {error}", "train the model again") from error
+
+    def save(self, model: Path) -> None:
+        draft = model / f".{FILE}.part"
+        draft.write_text(self.model_dump_json(indent=2) + "\n")
+        draft.rename(model / FILE)
 
 
 def log_softmax(logits: Scores) -> Scores:
@@ -71,3 +80,18 @@ class CombinedScorer:
             self.combination.weight,
             self.combination.epsilon,
         )
+
+
+def fit(ranker: Scorer, counts: Scorer, validation: Validation) -> Combination:
+    """The point of WEIGHTS × EPSILONS with the best NDCG@10 on the validation cases; the first of equals."""
+    grid = [Combination(weight=weight, epsilon=epsilon) for weight in WEIGHTS for epsilon in EPSILONS]
+    totals = np.zeros(len(grid))
+    for part in validation.chunks():
+        log_p = log_softmax(ranker.score(part.whole, part.cases))
+        raw = counts.score(part.whole, part.cases)
+        for epsilon in EPSILONS:
+            logs = log_counts(raw, epsilon)
+            for index, point in enumerate(grid):
+                if point.epsilon == epsilon:
+                    totals[index] += ndcg(part.ranks(log_p + np.float32(point.weight) * logs), K).sum()
+    return grid[int(totals.argmax())]

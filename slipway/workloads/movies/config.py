@@ -3,7 +3,7 @@
 from slipway.package import Frozen
 from slipway.workloads.movies.evaluation import EvaluateConfig
 from slipway.workloads.movies.ingest import IngestConfig
-from slipway.workloads.movies.ranker.training import TrainConfig
+from slipway.workloads.movies.ranker.config import TrainConfig
 from slipway.workloads.movies.simulator import SimulatorConfig
 
 

@@ -1,10 +1,11 @@
-"""The ranker's shape, frozen. Knows names and bounds; knows neither data nor how it is trained."""
+"""The ranker's shape and its training, frozen. Knows names and bounds; knows neither data nor tensors."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from slipway.package import Frozen
+from slipway.workloads.movies.baselines import CountsConfig
 
 
 class RankerConfig(Frozen):
@@ -31,3 +32,20 @@ class RankerConfig(Frozen):
         if self.user_dim and self.keep_user == 1:
             raise ValueError("a user embedding needs keep_user < 1: otherwise <unk> never learns and cold start fails")
         return self
+
+
+class TrainConfig(Frozen):
+    """What is trained and how. The defaults are the `full` profile: MovieLens-1M on one thread."""
+
+    ranker: RankerConfig = RankerConfig()
+    counts: CountsConfig = CountsConfig()
+    protocol: Literal["auto", "temporal", "loo"] = Field("auto", description="auto: temporal where there are times")
+    epochs: int = Field(6, ge=1, le=10_000)
+    learning_rate: float = Field(2e-3, gt=0)
+    warmup_steps: int = Field(100, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    tokens_per_step: int = Field(4096, ge=1, description="padded; of each worker")
+    validate_every: int = Field(1, ge=1, description="epochs")
+    validation_cases: int = Field(1000, ge=1, description="drawn once by seed")
+    patience: int | None = Field(None, ge=1, description="stop after so many validations without a better one")
+    seed: int = Field(0, ge=0)

@@ -20,16 +20,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        minus_one = torch.full((min(chunk, rows), 1), -1.0, device=hidden.device)
         for start in range(0, rows, chunk):
             part = hidden[start : start + chunk]  # (C, D)
             answer = (target[start : start + chunk] - 1)[:, None]  # (C, 1)
             logits = part @ items.T  # (C, V)
-            best, where = logits.max(dim=1, keepdim=True)
             p = torch.softmax(logits, dim=1, dtype=torch.float32)
             # log-sum-exp from the largest probability, which is at least 1/V: one exponential per logit, not two.
-            log_sum = best.float() - p.gather(1, where).log()
+            log_sum = logits.amax(dim=1, keepdim=True).float() - p.amax(dim=1, keepdim=True).log()
             loss += (log_sum - logits.gather(1, answer).float()).sum()
-            p.scatter_add_(1, answer, torch.full_like(best, -1, dtype=torch.float32))
+            p.scatter_add_(1, answer, minus_one[: len(part)])
             p = p.to(hidden.dtype)
             grad_hidden[start : start + chunk] = p @ items
             grad_weight[1:] += p.T @ part  # sums over chunks in fp32

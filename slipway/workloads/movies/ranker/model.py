@@ -17,6 +17,24 @@ from slipway.workloads.movies.ranker.config import RankerConfig
 UNKNOWN_USER = 0
 
 
+class Dropout(nn.Module):
+    """Inverted dropout with one random byte per element: a third of nn.Dropout's time on a CPU.
+
+    The rate is rounded to 1/256 and the scale follows it, so that the expectation stays exact.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.dropped = round(rate * 256)  # of 256 byte values
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.dropped:
+            return x
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - self.dropped))
+
+
 class Block(nn.Module):
     """One pre-LN transformer layer over (B, L, W)."""
 
@@ -30,7 +48,7 @@ class Block(nn.Module):
         self.norm_feed = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def _split(self, x: Tensor) -> Tensor:
         B, L, W = x.shape
@@ -72,7 +90,7 @@ class Ranker(nn.Module):
         self.item = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
         self.position = nn.Embedding(config.max_len, config.width)
         self.user = nn.Embedding(n_users + 1, config.user_dim) if config.user_dim else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         self.apply(self._initialise)
