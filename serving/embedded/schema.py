@@ -1,4 +1,4 @@
-# ruff: noqa: N815 -- field names are KServe's own
+# ruff: noqa: N815, SIM905 -- field names are KServe's own; a list of them reads better as words
 """The parts of KServe's objects that the embedded KServe supports, as closed models: what it cannot do, it refuses.
 
 Field names are KServe's own (v1beta1 InferenceService, v1alpha1 ServingRuntime), in camelCase. Settings that only a
@@ -12,53 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 GROUP = "serving.kserve.io"
 # Real KServe fields, refused here with another message than a misspelt one.
 ELSEWHERE = frozenset(
-    [
-        "canary",
-        "explainer",
-        "transformer",
-        "batcher",
-        "logger",
-        "containers",
-        "initContainers",
-        "workerSpec",
-        "storageUris",
-        "storage",
-        "autoScaling",
-        "deploymentStrategy",
-        "volumes",
-        "volumeMounts",
-        "envFrom",
-        "sklearn",
-        "xgboost",
-        "lightgbm",
-        "tensorflow",
-        "pytorch",
-        "triton",
-        "onnx",
-        "huggingface",
-        "paddle",
-        "pmml",
-        "multiModel",
-        "builtInAdapter",
-        "storageHelper",
-        "lifecycle",
-        "livenessProbe",
-        "startupProbe",
-        "affinity",
-        "nodeSelector",
-        "tolerations",
-        "imagePullSecrets",
-        "serviceAccountName",
-        "grpcEndpoint",
-        "grpcDataEndpoint",
-        "httpDataEndpoint",
-        "scaleMetric",
-        "scaleTarget",
-        "containerConcurrency",
-        "workingDir",
-        "disabled",
-        "replicas",
-    ]
+    (
+        "canary explainer transformer batcher logger containers initContainers workerSpec storageUris storage "
+        "autoScaling deploymentStrategy volumes volumeMounts envFrom sklearn xgboost lightgbm tensorflow pytorch "
+        "triton onnx huggingface paddle pmml multiModel builtInAdapter storageHelper lifecycle livenessProbe "
+        "startupProbe affinity nodeSelector tolerations imagePullSecrets serviceAccountName grpcEndpoint "
+        "grpcDataEndpoint httpDataEndpoint scaleMetric scaleTarget containerConcurrency workingDir disabled replicas"
+    ).split()
 )
 
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
