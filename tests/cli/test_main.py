@@ -17,7 +17,9 @@ def slipway(tmp_path):
     def call(*words, **variables):
         env = {**os.environ, "SLIPWAY_HOME": str(tmp_path / "home"), "COLUMNS": "200", "NO_COLOR": "1", **variables}
         script = Path(sys.executable).with_name("slipway")
-        return subprocess.run([script, *words], capture_output=True, text=True, env=env, timeout=120, cwd=tmp_path)
+        return subprocess.run(
+            [script, *words], check=False, capture_output=True, text=True, env=env, timeout=120, cwd=tmp_path
+        )
 
     return call
 
