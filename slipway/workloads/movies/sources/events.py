@@ -86,7 +86,8 @@ class EventFile:
 
     def _numbers(self, data: bytes, rows: int) -> pl.DataFrame | None:
         """The block's columns, or None unless every line is proven to be what `_strict` accepts."""
-        data = data.replace(b"\r\n", b"\n")
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
         skeleton = (self.separator * (len(self.fields) - 1) + "\n").encode() * rows
         digits = b"0123456789." if self.scale and self.scale.decimals else b"0123456789"
         if not rows or data.translate(None, digits) != skeleton:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ class Block:
     data: bytes
     broken_off: bool = False
 
-    @property
+    @cached_property
     def rows(self) -> int:
         return int(np.count_nonzero(np.frombuffer(self.data, np.uint8) == ord("\n")))
 

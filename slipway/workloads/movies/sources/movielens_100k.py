@@ -24,8 +24,8 @@ def read_tables(folder: Path) -> Tables:
     names = genres.rows.sort(pl.col("index").cast(pl.Int64))["genre"].to_list()
     items = read_table(
         folder / "u.item",
-        # id | title | released | on video | link | a 0 or 1 per genre; a title may hold anything, a bar included
-        rf"^(?<item>{ID})\|(?<title>.*)\|[^|]*\|[^|]*\|[^|]*\|(?<flags>[01](?:\|[01]){{{max(len(names) - 1, 0)}}})$",
+        # id | title | released | on video | link | a 0 or 1 per genre
+        rf"^(?<item>{ID})\|(?<title>[^|]*)\|[^|]*\|[^|]*\|[^|]*\|(?<flags>[01](?:\|[01]){{{max(len(names) - 1, 0)}}})$",
         "item",
         encoding="iso-8859-1",
     )
