@@ -55,19 +55,9 @@ def _figures(evaluation: Evaluation) -> list[tuple[str, str, Draw]]:
         )
     figures += [
         (f"Training: {name} per epoch", f"{name} per epoch", lambda axes, n=name, p=points: _epochs(axes, n, p))  # type: ignore[misc]
-        for name, points in curves(evaluation.training).items()
+        for name, points in evaluation.training.items()
     ]
     return figures
-
-
-def curves(training: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
-    """What training.json's `history`, one object per epoch, has numbers for: name → (epoch, value) points."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for number, epoch in enumerate(training.get("history", []), start=1):
-        for name, value in epoch.items():
-            if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool):
-                found.setdefault(name, []).append((float(epoch.get("epoch", number)), float(value)))
-    return found
 
 
 def _bars(axes: "Axes", evaluation: Evaluation, styles: Mapping[str, Any]) -> None:
@@ -104,6 +94,7 @@ def _epochs(axes: "Axes", name: str, points: Sequence[tuple[float, float]]) -> N
     axes.plot(*zip(*points, strict=True), color=COLOURS[2], marker="o", markersize=3)
     axes.set_xlabel("epoch")
     axes.set_ylabel(name)
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _picture(draw: Draw) -> str:

@@ -61,7 +61,7 @@ class Evaluation(Frozen):
     rows: tuple[Row, ...]
     slices: dict[str, tuple[Slice, ...]]
     verdict: Decision
-    training: dict[str, Any]  # training.json, as training wrote it
+    training: dict[str, tuple[tuple[float, float], ...]]  # (epoch, value) points of each curve
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation":

@@ -32,6 +32,7 @@ from slipway.workloads.movies.scorer import Scorer, Scores
 COMBINED = "combined"
 LENGTHS = (1, 6, 11, 21, 51, 101, 201)  # first history length of each slice
 DECILES = 10
+CURVES = ("train_loss", "validation_ndcg10")  # of training.json's epochs
 PROTOCOLS = {
     splits.Protocol.TEMPORAL: "global temporal split: trained before one instant, asked about what came after it",
     splits.Protocol.LEAVE_ONE_OUT: "leave-one-out: each user's last item is asked",
@@ -137,7 +138,7 @@ def _training(model: Path) -> dict[str, Any]:
         document = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read: {error}", "train the model again") from error
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or not {"protocol", "data_sha256", "epochs", "cpu_seconds"} <= document.keys():
         raise TrainingError(f"{path} is no training record", "train the model again")
     return document
 
@@ -189,20 +190,11 @@ def _collect(
     for begin in range(0, len(cases), step):
         positions = cases[begin : begin + step]
         targets = whole.items[positions].astype(np.int64)
-        seen = _seen(whole, positions) if filtered else None
+        seen = whole.before(positions) if filtered else None
         for name, scores, seconds in models.scores(whole, positions):
             collected.setdefault(name, Collected()).add(metrics.rank(scores, targets, k, seen), seconds)
         progress("evaluate", 0.95 * min(begin + step, len(cases)) / len(cases), {})
     return collected
-
-
-def _seen(whole: Interactions, positions: IntArray) -> tuple[IntArray, IntArray]:
-    """Row and item of everything that each case's user had before it."""
-    starts = whole.indptr[np.searchsorted(whole.indptr, positions, side="right") - 1]
-    lengths = positions - starts
-    rows = np.repeat(np.arange(len(positions)), lengths)
-    offsets = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return rows, whole.items[np.repeat(starts, lengths) + offsets].astype(np.int64)
 
 
 def _timed(scorer: Scorer, whole: Interactions, positions: IntArray) -> tuple[Scores, float]:
@@ -248,9 +240,9 @@ def _summarise(
         collected[COMBINED].finite and collected["counts"].finite,
     )
     evaluation = Evaluation(
-        title=f"Movies on {asked.source.source}: is the trained model better than counting?",
+        title=f"Recommendations on {asked.source.source}: does the trained model beat counting?",
         data_sha256=asked.source.sha256,
-        facts=_facts(asked, len(users)),
+        facts=_facts(asked, len(users), training),
         protocol=asked.protocol.value,
         filtered=filtered,
         k=config.k,
@@ -260,7 +252,7 @@ def _summarise(
         rows=tuple(rows),
         slices=_slices(ranks, asked, config.k),
         verdict=Decision(admitted=verdict.admitted, reason=verdict.reason, metrics=dict(verdict.metrics)),
-        training=training,
+        training=_curves(training),
     )
     arrays: dict[str, Any] = {"users": asked.whole.user_ids[users], "cases": np.bincount(owners)}
     return evaluation, arrays | per_user
@@ -293,7 +285,7 @@ def _slices(ranks: dict[str, IntArray], asked: Asked, k: int) -> dict[str, tuple
     }
 
 
-def _facts(asked: Asked, users: int) -> dict[str, str]:
+def _facts(asked: Asked, users: int, training: dict[str, Any]) -> dict[str, str]:
     source = asked.source
     return {
         "source": source.source,
@@ -303,5 +295,13 @@ def _facts(asked: Asked, users: int) -> dict[str, str]:
         "split": PROTOCOLS[asked.protocol],
         "seen items": "may come again, so they are ranked" if source.repeats else "are left out",
         "asked": f"{len(asked.cases):,} cases of {users:,} users",
+        "training": f"{len(training['epochs'])} epochs, {training['cpu_seconds']:,.0f} CPU-seconds",
         "snapshot": source.sha256,
     }
+
+
+def _curves(training: dict[str, Any]) -> dict[str, tuple[tuple[float, float], ...]]:
+    curves = {
+        name: tuple((epoch["epoch"], epoch[name]) for epoch in training["epochs"] if name in epoch) for name in CURVES
+    }
+    return {name: points for name, points in curves.items() if points}

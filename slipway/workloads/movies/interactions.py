@@ -62,6 +62,14 @@ class Interactions:
         known = columns < positions[:, None]
         return np.where(known, self.items[np.where(known, columns, 0)], 0).astype(np.int32)
 
+    def before(self, positions: IntArray) -> tuple[IntArray, IntArray]:
+        """Row and item, int64 each, of everything that each position's user had before it."""
+        starts = self.indptr[np.searchsorted(self.indptr, positions, side="right") - 1]
+        lengths = positions - starts
+        rows = np.repeat(np.arange(len(positions)), lengths)
+        offsets = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return rows, self.items[starts[rows] + offsets].astype(np.int64)
+
     @classmethod
     def from_events(cls, events: pl.DataFrame, item_ids: IntArray | None = None) -> Self:
         """events: columns user, item, timestamp (may be null throughout), source_row.
