@@ -111,8 +111,8 @@ def main(argv: list[str] | None = None) -> int:
     except SlipwayError as error:
         print(f"cannot serve {options.model_dir}: {error}", file=sys.stderr)
         return 2 if isinstance(error, PortInUseError | ConfigError) else 1
-    except KeyboardInterrupt:
-        return 0
+    except KeyboardInterrupt:  # while loading; once it serves, Ctrl-C is a shutdown like SIGTERM
+        return 130
     return 0
 
 

@@ -66,9 +66,9 @@ def shape_of(shape: object, name: str) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def from_values(spec: TensorSpec, values: object, shape: tuple[int, ...]) -> Array:
-    """values: flat or nested lists in row-major order, as JSON or gRPC contents give them."""
-    flat = _flatten(values, spec.name)
+def from_values(spec: TensorSpec, values: object, shape: tuple[int, ...], levels: int = MAX_RANK) -> Array:
+    """values: flat or nested lists, at most `levels` deep, in row-major order, as JSON or gRPC contents give them."""
+    flat = _flatten(values, spec.name, levels)
     if math.prod(shape) != len(flat):
         raise RequestError(
             f"{spec.name} has shape {list(shape)} but {len(flat)} values", "send as many values as the shape says"
@@ -131,7 +131,7 @@ def from_instances(signature: Signature, instances: object) -> Tensors:
         elif len(spec.shape) == 1:
             if len(column) < len(instances):
                 raise RequestError(f"{spec.name} is missing in an instance", f"send {spec.name} in every instance")
-            tensors[spec.name] = from_values(spec, column, (len(column),))
+            tensors[spec.name] = from_values(spec, column, (len(column),), levels=1)
         else:
             tensors[spec.name] = _stacked(spec, [instance.get(spec.name, []) for instance in instances])
     return complete(tensors, signature)
@@ -141,7 +141,7 @@ def _agreed(spec: TensorSpec, column: list[Any]) -> Array:
     if any(value != column[0] for value in column):
         raise RequestError(f"{spec.name} differs between instances", f"send one {spec.name} per request")
     value = column[0] if isinstance(column[0], list) else [column[0]]
-    return from_values(spec, value, (len(value),))
+    return from_values(spec, value, (len(value),), levels=1)
 
 
 def _stacked(spec: TensorSpec, rows: list[Any]) -> Array:
@@ -153,17 +153,16 @@ def _stacked(spec: TensorSpec, rows: list[Any]) -> Array:
         if not spec.datatype.startswith("INT"):
             raise RequestError(f"{spec.name} differs in length between instances", "send rows of one length")
         rows = [row + [RAGGED_PADDING] * (longest - len(row)) for row in rows]
-    return from_values(spec, rows, (len(rows), longest))
+    return from_values(spec, rows, (len(rows), longest), levels=2)
 
 
-def _flatten(values: object, name: str) -> Sequence[Any]:
+def _flatten(values: object, name: str, levels: int) -> Sequence[Any]:
     if not isinstance(values, list | tuple):
         raise RequestError(f"{name} has no list of values", "send data as a list")
-    depth = 0
     while any(isinstance(value, list) for value in values):
-        depth += 1
-        if depth >= MAX_RANK or not all(isinstance(value, list) for value in values):
-            raise RequestError(f"{name} is nested unevenly or too deeply", "send data as one flat list")
+        levels -= 1
+        if levels < 1 or not all(isinstance(value, list) for value in values):
+            raise RequestError(f"{name} is nested unevenly or too deeply", "send one flat list")
         values = [inner for value in values for inner in value]
     return values
 

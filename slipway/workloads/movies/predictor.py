@@ -183,9 +183,13 @@ class Histories:
     def open(cls, folder: Path) -> Self:
         def mapped(name: str) -> npt.NDArray[Any]:
             # A plain view: np.memmap itself costs microseconds of Python on every slice.
-            return np.load(folder / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+            view: npt.NDArray[Any] = np.load(folder / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+            return view
 
-        return cls(mapped("users.npy"), mapped("history_indptr.npy"), mapped("history_items.npy"))
+        histories = cls(mapped("users.npy"), mapped("history_indptr.npy"), mapped("history_items.npy"))
+        if len(histories.indptr) != len(histories.users) + 1 or histories.indptr[-1] != len(histories.items):
+            raise PackageError("users and histories do not fit together", "train and package again")
+        return histories
 
     def index(self, users: IntArray) -> IntArray:
         """(B,) source ids → (B,) positions, -1 for users that the package does not know."""
@@ -244,7 +248,7 @@ class MoviesPredictor:
                 histories=Histories.open(folder),
                 takes_user=bool(model["has_user_embedding"]),
             )
-        except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+        except (OSError, EOFError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
             raise PackageError(f"{folder} cannot be served: {error}", "train and package again") from error
         sizes = {int(model["n_items"]), predictor.catalogue.n_items, predictor.counts.n_items}
         if len(sizes) != 1:
