@@ -50,6 +50,7 @@ BAD = [
     ("ml-1m", f"one::1193::5::{WHEN}", "number"),
     ("ml-1m", f"-1::1193::5::{WHEN}", "number"),
     ("ml-1m", f" 1::1193::5::{WHEN}", "number"),
+    ("ml-1m", f"1234567890123456789::1193::5::{WHEN}", "number"),  # fits in 64 bits, and the rule says 18 digits
     ("ml-1m", f"12345678901234567890::1193::5::{WHEN}", "number"),
     ("ml-1m", f"1::1193::::{WHEN}", "number"),
     ("ml-1m", f"1::1193::nan::{WHEN}", "number"),
@@ -79,13 +80,14 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "line", "reason"), BAD)
-def test_a_bad_line_is_named_with_its_number_and_spares_its_neighbours(name, line, reason):
+@pytest.mark.parametrize("gap", ["", "\n"])  # without an empty line, the block may look good as a whole
+def test_a_bad_line_is_named_with_its_number_and_spares_its_neighbours(name, line, reason, gap):
     mark = FILES[name].separator
     good = mark.join(["1", "1193", "3", str(WHEN)][: len(FILES[name].fields)])
-    data = f"{good}\n\n{line}\n{good}\n".encode("iso-8859-1")
+    data = f"{good}\n{gap}{line}\n{good}\n".encode("iso-8859-1")
     parsed = parse(name, data, items=[1193])
-    assert parsed.bad.rows() == [(3, reason, line)]
-    assert parsed.events["source_row"].to_list() == [1, 4]
+    assert parsed.bad.rows() == [(2 + len(gap), reason, line)]
+    assert parsed.events["source_row"].to_list() == [1, 3 + len(gap)]
     assert parsed.total == 3
 
 
