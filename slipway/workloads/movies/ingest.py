@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from pydantic import Field
 
@@ -22,16 +21,13 @@ from slipway.package import Frozen
 from slipway.workload import Progress
 from slipway.workloads.movies.dataset import EVENTS, ITEMS, DataSet, Quarantine, snapshot_hash, staged
 from slipway.workloads.movies.interactions import IntArray
+from slipway.workloads.movies.partitions import Partitions, all_distinct, stable_order
 from slipway.workloads.movies.sources import detect
 from slipway.workloads.movies.sources.lines import Reason, bad_lines, read_blocks
 from slipway.workloads.movies.sources.source import Source, Tables, users_frame
 
 ORACLE = "oracle.json"
 ROW_GROUP = 1 << 18
-MANY = 1 << 16  # partitions; their numbers are sorted as 16-bit integers
-
-# An event between the two steps: a file per column and partition. A column that the source lacks is zeros there.
-SPILL = {"user": np.int64, "item": np.int64, "seconds": np.int64, "source_row": np.int64, "rating": np.float32}
 
 
 class IngestConfig(Frozen):
@@ -80,7 +76,9 @@ class _Ingestion:
             self.quarantine.add(table.file, table.bad)
             self._check_limit(table.file, table.total)
         size = self.source.events.path.stat().st_size
-        partitions = Partitions(self.draft / "spill", -(-size // self.config.block_bytes))
+        partitions = Partitions(
+            self.draft / "spill", -(-size // self.config.block_bytes), (*self.source.events.fields, "source_row")
+        )
         total = self._read(partitions, tables, size)
         self._check_limit(self.source.events.path.name, total)
         events, users, items = self._write(partitions)
@@ -103,7 +101,7 @@ class _Ingestion:
             sha256=snapshot_hash(self.draft),
         )
 
-    def _read(self, partitions: "Partitions", tables: Tables, size: int) -> int:
+    def _read(self, partitions: Partitions, tables: Tables, size: int) -> int:
         """The pass over the events; returns how many lines there were."""
         file = self.source.events
         known = None if tables.items is None else tables.items["item"].to_numpy()
@@ -117,7 +115,7 @@ class _Ingestion:
             self.progress("ingest", 0.6 * min(done / size, 1.0), self._counts(total))
         return total
 
-    def _write(self, partitions: "Partitions") -> tuple[int, IntArray, IntArray]:
+    def _write(self, partitions: Partitions) -> tuple[int, IntArray, IntArray]:
         """Each partition without duplicates, sorted; returns the number of events, the users and the items."""
         folder = self.draft / "events"
         folder.mkdir()
@@ -140,12 +138,9 @@ class _Ingestion:
 
     def _distinct(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Without the rows that an earlier line said already; these go to quarantine, rebuilt from their numbers."""
-        columns = list(self.source.distinct)
-        if not columns or not frame.height or _all_distinct(frame[columns]):
+        if not self.source.distinct or all_distinct(frame.select(self.source.distinct)):
             return frame
-        first = frame.select(pl.struct(columns).is_first_distinct()).to_series()
-        if first.all():
-            return frame
+        first = frame.select(pl.struct(self.source.distinct).is_first_distinct()).to_series()
         twice = frame.filter(~first)
         reasons = pl.repeat(Reason.DUPLICATE, twice.height, dtype=pl.String, eager=True)
         file = self.source.events
@@ -153,11 +148,12 @@ class _Ingestion:
         return frame.filter(first)
 
     def _events(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """EVENTS, in order: ties in time fall to the line in the file."""
+        """EVENTS, in order: ties in time fall to the line in the file, which is the frame's order."""
         file = self.source.events
         milliseconds = pl.col("seconds") * 1000 if file.timed else pl.lit(None, dtype=pl.Int64)
         rating = pl.col("rating") if file.scale else pl.lit(None)
-        return frame.sort("user", "seconds", "source_row").select(
+        order = stable_order(frame.select("user", "seconds") if file.timed else frame.select("user"))
+        return frame[order].select(
             "user",
             "item",
             milliseconds.cast(EVENTS["timestamp"]).alias("timestamp"),
@@ -186,58 +182,3 @@ class _Ingestion:
 
     def _counts(self, rows: int) -> dict[str, float]:
         return {"rows": rows, "quarantined": self.quarantine.reasons().total()}
-
-
-class Partitions:
-    """Events on disk between the two steps, in their order in the source, all of a user in one file."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self.folder = folder
-        self.count = max(1, min(count, MANY))
-        folder.mkdir()
-
-    def add(self, events: pl.DataFrame) -> None:
-        """events: user, item, source_row and, where the source has them, seconds and rating."""
-        owners = self._of(events["user"].to_numpy())
-        order = np.argsort(owners, kind="stable")  # 16-bit keys: a radix sort
-        ends = np.cumsum(np.bincount(owners, minlength=self.count))
-        starts = np.concatenate([[0], ends[:-1]])
-        for name, dtype in SPILL.items():
-            values = events[name].to_numpy()[order] if name in events.columns else np.zeros(len(order), dtype)
-            for number in np.flatnonzero(ends > starts):
-                with self._path(int(number), name).open("ab") as stream:
-                    values[starts[number] : ends[number]].tofile(stream)
-
-    def take(self, number: int) -> pl.DataFrame:
-        """The events of a partition, and its files are gone."""
-        columns = {}
-        for name, dtype in SPILL.items():
-            path = self._path(number, name)
-            columns[name] = np.fromfile(path, dtype) if path.exists() else np.empty(0, dtype)
-            path.unlink(missing_ok=True)
-        return pl.DataFrame(columns)
-
-    def _of(self, users: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
-        """Fibonacci hashing (Knuth, TAOCP 3, 6.4): consecutive users spread evenly, and the same everywhere."""
-        mixed = (users.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
-        return (mixed % np.uint64(self.count)).astype(np.uint16)
-
-    def _path(self, number: int, column: str) -> Path:
-        return self.folder / f"{number:05}.{column}"
-
-
-def _all_distinct(frame: pl.DataFrame) -> bool:
-    """True proves that no two rows are equal, False leaves it open: a tenth of the cost of looking for them.
-
-    Rows become one number each in the mixed radix of their columns' ranges, where 63 bits are enough for that.
-    """
-    keys, size = np.zeros(frame.height, np.int64), 1
-    for column in frame:
-        values = column.to_numpy()
-        low, span = int(values.min()), int(values.max()) - int(values.min()) + 1
-        size *= span
-        if size >= 1 << 63:
-            return False
-        keys = keys * span + (values - low)
-    keys.sort()
-    return not (keys[1:] == keys[:-1]).any()

@@ -12,7 +12,7 @@ import polars as pl
 from slipway.errors import SourceError
 
 BOM = b"\xef\xbb\xbf"
-LONGEST_LINE = 1 << 16  # bytes; what is longer is cut there, and no valid line of any source comes near
+LONGEST_LINE = 1 << 16  # bytes; what is longer is cut, there or later, and no valid line of any source comes near
 TEXT_KEPT = 200  # characters of a bad line that the quarantine keeps
 
 BAD = pl.Schema({"line": pl.Int64(), "reason": pl.String(), "text": pl.String()})
@@ -64,25 +64,18 @@ def read_blocks(path: Path, size: int, *, header: bool = False) -> Iterator[Bloc
         if header:
             stream.readline()
             line = 2
-        carry, skipping = b"", False
         while data := stream.read(size):
-            if skipping:
-                end = data.find(b"\n")
-                if end < 0:
-                    continue
-                data, skipping = data[end:], False
-            data = carry + data
-            cut = data.rfind(b"\n") + 1
-            if not cut and len(data) > LONGEST_LINE:
-                carry, skipping = data[:LONGEST_LINE], True
-                continue
-            carry = data[cut:]
-            if cut:
-                block = Block(line, data[:cut])
-                yield block
-                line += block.rows
-        if carry:
-            yield Block(line, carry + b"\n", broken_off=True)
+            if not data.endswith(b"\n"):
+                data += (rest := stream.readline(LONGEST_LINE))
+                while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):  # skip what is cut off
+                    rest = stream.readline(LONGEST_LINE)
+                broken_off = not rest.endswith(b"\n")
+                data = data if data.endswith(b"\n") else data + b"\n"
+            else:
+                broken_off = False
+            block = Block(line, data, broken_off)
+            yield block
+            line += block.rows
 
 
 def check_header(path: Path, expected: str) -> None:

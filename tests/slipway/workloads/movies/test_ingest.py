@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from slipway.errors import BusyError, QuarantineLimitError, SourceError
 from slipway.workloads.movies import dataset
-from slipway.workloads.movies.ingest import IngestConfig, Partitions, ingest
+from slipway.workloads.movies.ingest import IngestConfig, ingest
 from slipway.workloads.movies.interactions import Interactions
 
 WHEN = 978_300_760
@@ -341,17 +341,6 @@ def test_progress_goes_from_nothing_to_all(source_files, tmp_path):
     assert seen == sorted(seen)
     assert seen[0] < 0.1
     assert seen[-1] == 1
-
-
-def test_every_user_has_one_partition(tmp_path):
-    partitions = Partitions(tmp_path / "spill", 7)
-    frame = pl.DataFrame({"user": np.arange(1000), "item": np.arange(1000), "source_row": np.arange(1000)})
-    partitions.add(frame)
-    partitions.add(frame)
-    taken = [partitions.take(number) for number in range(7)]
-    assert sum(part["user"].n_unique() for part in taken) == 1000
-    assert all(100 < part["user"].n_unique() < 190 for part in taken)  # 143 on average
-    assert not any((tmp_path / "spill").iterdir())
 
 
 @pytest.mark.parametrize("wrong", [{"max_bad_share": 1.5}, {"max_bad_share": -1}, {"block_bytes": 0}, {"limit": 1}])
