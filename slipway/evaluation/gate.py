@@ -22,7 +22,9 @@ class Gate(Frozen):
     resamples: int = Field(2000, ge=100, le=100_000)
     seed: int = 0
 
-    def judge(self, metric: str, challenger: Floats, bar: Floats, finite: bool = True) -> Verdict:
+    def judge(
+        self, metric: str, challenger: Floats, bar: Floats, bar_name: str = "the bar", finite: bool = True
+    ) -> Verdict:
         """challenger, bar: (users,) of the same users in the same order, higher is better.
 
         finite: whether every score that led to these numbers was. The metrics say gain, its one-sided lower bound,
@@ -48,8 +50,8 @@ class Gate(Frozen):
             "share_better": float((gains > 0).mean()),
         }
         figures = (
-            f"{metric} {challenger.mean():.4f} against {bar.mean():.4f}: a gain of {gain:+.4f}, at least {bound:+.4f} "
-            f"with {self.confidence:.0%} confidence over {users:,} users"
+            f"{metric} {challenger.mean():.4f} against {bar.mean():.4f} of {bar_name}: a gain of {gain:+.4f}, "
+            f"at least {bound:+.4f} with {self.confidence:.0%} confidence over {users:,} users"
         )
         if bound > self.min_gain:
             return Verdict(True, f"admitted: {figures}", seen)

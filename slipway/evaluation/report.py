@@ -91,10 +91,12 @@ def _sliced(axes: "Axes", evaluation: Evaluation, by: str, styles: Mapping[str, 
 
 
 def _epochs(axes: "Axes", name: str, points: Sequence[tuple[float, float]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.plot(*zip(*points, strict=True), color=COLOURS[2], marker="o", markersize=3)
     axes.set_xlabel("epoch")
     axes.set_ylabel(name)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _picture(draw: Draw) -> str:

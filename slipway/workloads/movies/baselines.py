@@ -64,7 +64,8 @@ class CountsConfig(Frozen):
     c(a, b) is the number of times that b came at most `window` steps after a, each 1 / distance. The row of a is
     c(a, b) ** power, normalised to sum 1 (the power damps what is frequent by accident), over popularity(b) **
     discount. A history is scored by the rows of its `last` items, each times decay ** age, added. `neighbours` bounds
-    the length of a row: its largest counts stay.
+    the length of a row: its largest counts stay. Where people repeat, c(a, a) also gets the share of steps that do:
+    an item that training never saw is then followed by itself.
     """
 
     window: int = Field(10, ge=1, le=100)
@@ -99,7 +100,7 @@ class Counts:
         indptr = matrix.indptr.astype(np.int64)
         damped = matrix.data.astype(np.float64) ** config.power
         rows = np.repeat(np.arange(train.n_items + 1), np.diff(indptr))
-        popularity = np.bincount(train.items, minlength=train.n_items + 1)
+        popularity = np.maximum(np.bincount(train.items, minlength=train.n_items + 1), 1)
         data = damped / np.bincount(rows, damped)[rows] / popularity[matrix.indices] ** config.discount
         return cls(indptr, matrix.indices.astype(np.int32), data.astype(np.float32), config, name)
 
@@ -201,6 +202,12 @@ def _co_occurrences(train: Interactions, window: int, neighbours: int) -> Any:
             weights.append(np.full(len(starts), 1 / distance, dtype=np.float32))
         pairs = (np.concatenate(weights), (np.concatenate(earlier), np.concatenate(later)))
         total = _prune(total + coo_array(pairs, shape=(side, side)).tocsr(), neighbours)
+    steps = train.users[1:] == train.users[:-1]
+    repeated = float((train.items[1:] == train.items[:-1])[steps].mean()) if steps.any() else 0.0
+    if repeated:
+        every = np.arange(1, side)
+        itself = np.full(train.n_items, repeated, dtype=np.float32)
+        total = _prune(total + coo_array((itself, (every, every)), shape=(side, side)).tocsr(), neighbours)
     total.sort_indices()
     return total
 

@@ -30,6 +30,7 @@ from slipway.workloads.movies.interactions import IntArray, Interactions
 from slipway.workloads.movies.scorer import Scorer, Scores
 
 COMBINED = "combined"
+BASELINES = ("counts", "markov", "popularity", "repeat last")
 LENGTHS = (1, 6, 11, 21, 51, 101, 201)  # first history length of each slice
 DECILES = 10
 CURVES = ("train_loss", "validation_ndcg10")  # of training.json's epochs
@@ -233,12 +234,7 @@ def _summarise(
                 cpu_seconds=c.cpu_seconds,
             )
         )
-    verdict = config.gate.judge(
-        primary,
-        per_user[f"{COMBINED}/{primary}"],
-        per_user[f"counts/{primary}"],
-        collected[COMBINED].finite and collected["counts"].finite,
-    )
+    verdict = _judge(config.gate, primary, per_user, collected)
     evaluation = Evaluation(
         title=f"Recommendations on {asked.source.source}: does the trained model beat counting?",
         data_sha256=asked.source.sha256,
@@ -256,6 +252,14 @@ def _summarise(
     )
     arrays: dict[str, Any] = {"users": asked.whole.user_ids[users], "cases": np.bincount(owners)}
     return evaluation, arrays | per_user
+
+
+def _judge(gate: Gate, primary: str, per_user: dict[str, Any], collected: dict[str, Collected]) -> Verdict:
+    """The bar is counts, or a simpler model where that is stronger: pages that repeat need no counting."""
+    baselines = [model for model in collected if model in BASELINES]
+    bar = max(baselines, key=lambda model: float(per_user[f"{model}/{primary}"].mean()))
+    finite = collected[COMBINED].finite and collected[bar].finite
+    return gate.judge(primary, per_user[f"{COMBINED}/{primary}"], per_user[f"{bar}/{primary}"], bar, finite)
 
 
 def _slices(ranks: dict[str, IntArray], asked: Asked, k: int) -> dict[str, tuple[Slice, ...]]:

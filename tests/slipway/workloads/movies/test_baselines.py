@@ -1,5 +1,6 @@
 import os
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +47,15 @@ def naive_scores(histories: list[list[int]], config: CountsConfig, history: list
             for distance in range(1, config.window + 1):
                 if i + distance < len(items):
                     counts[a, items[i + distance]] += 1 / distance
+    steps = [(a, b) for items in histories for a, b in pairwise(items)]
+    repeated = sum(a == b for a, b in steps) / max(len(steps), 1)
+    for item in range(1, V + 1) if repeated else ():
+        counts[item, item] += repeated
     scores = [0.0] * (V + 1)
     for age, a in enumerate(reversed(history[-config.last :])):
         row = {b: c**config.power for (first, b), c in counts.items() if first == a}
         for b, value in row.items():
-            scores[b] += config.decay**age * value / sum(row.values()) / popularity[b] ** config.discount
+            scores[b] += config.decay**age * value / sum(row.values()) / max(popularity[b], 1) ** config.discount
     return scores
 
 
@@ -90,6 +95,12 @@ def test_markov_is_the_share_of_direct_successors() -> None:
     found = markov(interactions([[1, 2, 1, 3, 1, 2]]))
     assert found.name == "markov"
     assert found.score_histories([[3, 1]])[0, :4].tolist() == pytest.approx([0, 0, 2 / 3, 1 / 3])
+
+
+def test_an_unseen_item_is_followed_by_itself_where_people_repeat() -> None:
+    repeating = Counts.fit(interactions([[1, 1, 2, 2]]))
+    assert repeating.score_histories([[7]])[0].tolist() == [0] * 7 + [1, 0, 0]
+    assert not Counts.fit(interactions([[1, 2, 3]])).score_histories([[7]]).any()
 
 
 def test_a_bounded_row_keeps_its_largest_counts() -> None:
