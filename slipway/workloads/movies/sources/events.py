@@ -9,6 +9,7 @@ the same way. So a bad line costs time, and never changes what the good ones mea
 import re
 import time
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -128,22 +129,24 @@ class EventFile:
 
     def _judge(self, block: Block, known_items: IntArray | None) -> Parsed:
         """Line by line: the good ones are parsed, the others get their reason."""
-        lines = pl.DataFrame({"text": block.lines()}, schema={"text": pl.String}).with_row_index("offset")
-        last = block.first + lines.height - 1
-        lines = lines.select(pl.col("offset").cast(pl.Int64) + block.first, "text").rename({"offset": "line"})
-        lines = lines.filter(pl.col("text") != "")
+        texts = block.lines()
+        last = block.first + len(texts) - 1
+        lines = pl.DataFrame(
+            {"line": pl.int_range(block.first, last + 1, dtype=pl.Int64, eager=True), "text": texts},
+            schema_overrides={"text": pl.String},
+        )
         mark = re.escape(self.separator)
         good = pl.col("text").str.contains(f"^{mark.join(self._strict(field) for field in self.fields)}$")
         cut = pl.lit(block.broken_off) & (pl.col("line") == last)
         if not self.complete_tail:
             good = good & ~cut
         lines = lines.with_columns(good.alias("good"))
-        right, wrong = lines.filter("good"), lines.filter(~pl.col("good"))
+        right, wrong = lines.filter("good"), lines.filter(~pl.col("good") & (pl.col("text") != ""))
         bad = bad_lines(wrong["line"], wrong.select(self._reason(cut)).to_series(), wrong["text"])
         if not right.height:
             return Parsed(pl.DataFrame(schema=self._schema()), bad)
-        repaired = Block(1, ("\n".join(right["text"].to_list()) + "\n").encode("ascii"))
-        events = self._numbers(repaired.data, right.height)
+        kept = "\n".join(compress(texts, lines["good"])) + "\n"
+        events = self._numbers(kept.encode("ascii"), right.height)
         assert events is not None, "the rule for a line and the proof for a block disagree"
         parsed = self._check_values(events.with_columns(right["line"].alias("source_row")), block, known_items)
         return Parsed(parsed.events, pl.concat([bad, parsed.bad]).sort("line", maintain_order=True))

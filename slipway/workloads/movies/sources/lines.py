@@ -49,7 +49,7 @@ class Block:
     def lines(self) -> list[str]:
         """One character per byte (ISO-8859-1), without the line ends: loses nothing, whatever the bytes are."""
         text = self.data.decode("iso-8859-1")
-        return [line.removesuffix("\r") for line in text[:-1].split("\n")]
+        return text.replace("\r\n", "\n")[:-1].split("\n")
 
 
 def read_blocks(path: Path, size: int, *, header: bool = False) -> Iterator[Block]:
