@@ -73,6 +73,11 @@ WIKIPEDIA = {"ml_wikipedia_ts.txt": b"1 8228 0\n2 8229 36\n2 8229 77\n", "wikipe
 FOLDERS = {"ml-100k": ML_100K, "ml-1m": ML_1M, "ml-csv": ML_CSV, "ml-1m-sas": SAS, "wikipedia": WIKIPEDIA}
 
 
+@pytest.fixture(scope="session")
+def formats() -> dict[str, dict[str, bytes]]:
+    return FOLDERS
+
+
 @pytest.fixture
 def source_files(tmp_path: Path) -> Callable[..., Path]:
     """source_files("ml-1m", **{"ratings.dat": b"…"}): the format's files, some replaced, or left out where None."""

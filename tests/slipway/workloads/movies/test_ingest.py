@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -349,11 +349,20 @@ def test_a_config_that_cannot_be_used(wrong):
         IngestConfig(**wrong)
 
 
+EVENT_FILES = {
+    "ml-100k": "u.data",
+    "ml-1m": "ratings.dat",
+    "ml-csv": "ratings.csv",
+    "ml-1m-sas": "ml-1m-sas.txt",
+    "wikipedia": "ml_wikipedia_ts.txt",
+}
 JUNK = st.one_of(
     st.binary(max_size=300),
     st.lists(
         st.one_of(
-            st.sampled_from([f"1::1193::5::{WHEN}".encode(), b"1::661::3::978300761", b"", b"\r", b"1::1193::5"]),
+            st.sampled_from([b"1::1193::5::978300760", b"1::661::3::978300761", b"", b"\r", b"1::1193::5"]),
+            st.sampled_from([b"196\t242\t3\t978300760", b"1 2", b"1 2 3", b"2,11,4.5,978300760", b"11,A (1999),Drama"]),
+            st.sampled_from([b"userId,movieId,rating,timestamp", b"movieId,title,genres", b"242|A|||0|1", b"Drama|1"]),
             st.binary(max_size=30),
             st.text("0123456789:,. -", max_size=30).map(str.encode),
         ),
@@ -362,26 +371,28 @@ JUNK = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    ratings=JUNK, table=st.none() | JUNK, size=st.sampled_from([16, 64, 1 << 20]), limit=st.sampled_from([0.01, 1.0])
-)
-def test_any_bytes_give_a_data_set_or_a_source_error(source_files, tmp_path_factory, ratings, table, size, limit):
-    folder = tmp_path_factory.mktemp("any") / "ml-1m"
+@settings(max_examples=200, deadline=None)
+@given(draw=st.data(), junk=JUNK, size=st.sampled_from([16, 64, 1 << 20]), limit=st.sampled_from([0.01, 1.0]))
+def test_any_bytes_in_any_file_give_a_data_set_or_a_source_error(formats, tmp_path_factory, draw, junk, size, limit):
+    form = draw.draw(st.sampled_from(sorted(formats)))
+    damaged = draw.draw(st.sampled_from(sorted(formats[form])))
+    folder = tmp_path_factory.mktemp("any") / "source"
     folder.mkdir()
-    (folder / "ratings.dat").write_bytes(ratings)
-    (folder / "users.dat").write_bytes(b"1::F::1::10::48067\n")
-    (folder / "movies.dat").write_bytes(b"1193::A (1999)::Drama\n661::B::War\n" if table is None else table)
+    for name, content in formats[form].items():
+        (folder / name).write_bytes(junk if name == damaged else content)
     out = folder.parent / "out"
     try:
         data = ingest(folder, out, IngestConfig(max_bad_share=limit, block_bytes=size), quiet)
     except SourceError:
         assert not out.exists()
     else:
-        assert events(out).height == data.events > 0
-        bad = pl.read_parquet(out / "quarantine.parquet").height
-        filled = sum(bool(line.removesuffix(b"\r")) for line in ratings.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
-        assert data.events + bad >= filled
+        found = events(out)
+        assert found.height == data.events > 0
+        assert set(found["item"]) <= set(pl.read_parquet(out / "items.parquet")["item"])
+        lines = (folder / EVENT_FILES[form]).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")[form == "ml-csv" :]
+        filled = sum(line not in (b"", b"\r") for line in lines)
+        bad = sum(file == EVENT_FILES[form] for file, *_ in quarantine(out))
+        assert data.events + bad == filled
     assert not (folder.parent / ".out.part").exists()
 
 
