@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
 from slipway.errors import ManifestError, NotReadyError, ServingError
 from slipway.inferenceservice import Document
 
@@ -31,7 +33,7 @@ def apply(documents: Sequence[Document], kubeconfig: Path | None = None) -> None
             _path(document["apiVersion"], document["kind"], metadata["namespace"], metadata["name"]),
             query=[("fieldManager", "slipway"), ("force", "true"), ("fieldValidation", "Strict")],
             content_type="application/apply-patch+yaml",
-            body=json.dumps(document),  # JSON is YAML
+            body=document,
         )
 
 
@@ -106,7 +108,8 @@ def _client(kubeconfig: Path | None) -> Any:
             config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         else:
             config.load_config(client_configuration=configuration)
-    except config.ConfigException as error:
+    except (config.ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError, LookupError) as error:
+        # The client takes a file that is YAML but no kubeconfig apart with a TypeError.
         raise ServingError(
             f"there is no Kubernetes API to deploy to: {error}",
             "start the embedded KServe with: slipway up, or set KUBECONFIG",
@@ -124,7 +127,7 @@ def _call(
     *,
     query: Sequence[tuple[str, str]] = (),
     content_type: str = "application/json",
-    body: str | None = None,
+    body: Document | None = None,
 ) -> Document:
     from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped]
     from urllib3.exceptions import HTTPError

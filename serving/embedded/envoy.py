@@ -130,6 +130,7 @@ def bootstrap(http_port: int, folder: Path) -> dict[str, Any]:
         "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         "strip_any_host_port": True,
+        "local_reply_config": _local_replies(),
         "rds": {"route_config_name": "ingress", "config_source": _files(folder / "rds.json")},
         "http_filters": [
             {
@@ -162,6 +163,14 @@ def bootstrap(http_port: int, folder: Path) -> dict[str, Any]:
         "static_resources": {"listeners": [listener]},
         "dynamic_resources": {"cds_config": _files(folder / "cds.json")},
     }
+
+
+def _local_replies() -> dict[str, Any]:
+    """What Envoy itself answers (no server there, too long, too large) is JSON, as what the servers answer."""
+    too_large = {"comparison": {"op": "EQ", "value": {"default_value": 413, "runtime_key": "unused"}}}
+    filters = [{"response_flag_filter": {}}, {"status_code_filter": too_large}]
+    body = {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}
+    return {"mappers": [{"filter": {"or_filter": {"filters": filters}}, "body_format_override": body}]}
 
 
 def _files(path: Path) -> dict[str, Any]:

@@ -1,0 +1,201 @@
+"""An embedded KServe on free ports, and a stand-in server: a ServingRuntime's command is the user's to choose."""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from serving.embedded import stack
+from serving.embedded.supervisor import api_url
+from slipway.deployment import apply, wait_ready
+from slipway.settings import Settings
+
+STANDIN = """
+import argparse, json, os, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+parser = argparse.ArgumentParser()
+for name in ("--model_name", "--model_dir", "--host", "--revision"):
+    parser.add_argument(name)
+for name in ("--http_port", "--grpc_port"):
+    parser.add_argument(name, type=int)
+options = parser.parse_args()
+answer = (Path(options.model_dir) / "answer.txt").read_text()
+if answer == "broken":
+    sys.exit("this package is broken")
+if answer == "slow":
+    time.sleep(3)
+class Handler(BaseHTTPRequestHandler):
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
+    def log_message(self, *_): pass
+    def do_GET(self):
+        ready = self.path == f"/v2/models/{options.model_name}/ready" and answer != "never"
+        self.reply(200 if ready or self.path == "/v2/health/ready" else 503, {})
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        time.sleep(float(self.headers.get("x-sleep", 0)))
+        self.reply(200, {"answer": answer, "revision": options.revision, "pid": os.getpid()})
+    def reply(self, code, body):
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+Server((options.host, options.http_port), Handler).serve_forever()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Embedded:
+    """One home of an embedded KServe, up or not."""
+
+    settings: Settings
+    folder: Path
+
+    def up(self) -> stack.Stack:
+        return stack.up(self.settings)
+
+    def package(self, answer: str) -> str:
+        folder = self.folder / "packages" / answer
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "answer.txt").write_text(answer)
+        return folder.as_uri()
+
+    def documents(self, answer: str, name: str = "movies", **predictor: Any) -> list[dict[str, Any]]:
+        script = self.folder / "standin.py"
+        script.write_text(STANDIN)
+        container = {
+            "name": "kserve-container",
+            "image": "none",
+            "command": ["python", str(script)],
+            "args": ["--model_name={{.Name}}", "--model_dir=/mnt/models", "--http_port=8080", "--grpc_port=8081"],
+        }
+        runtime = {
+            "apiVersion": "serving.kserve.io/v1alpha1",
+            "kind": "ServingRuntime",
+            "metadata": {"name": "standin", "namespace": "default"},
+            "spec": {"supportedModelFormats": [{"name": "slipway", "version": "1"}], "containers": [container]},
+        }
+        model = {"modelFormat": {"name": "slipway"}, "runtime": "standin", "storageUri": self.package(answer)}
+        service = {
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"predictor": {"model": model, **predictor}},
+        }
+        return [runtime, service]
+
+    def deploy(self, answer: str, **predictor: Any) -> str:
+        apply(self.documents(answer, **predictor), stack.kubeconfig(self.settings))
+        return wait_ready("movies", "default", 30, stack.kubeconfig(self.settings))
+
+    def ask(self, name: str = "movies", headers: dict[str, str] | None = None, body: bytes = b"{}") -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.settings.http_port, timeout=20)
+        try:
+            host = {"Host": f"{name}.default.localhost:{self.settings.http_port}"}
+            connection.request("POST", f"/v2/models/{name}/infer", body, host | (headers or {}))
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"null")
+        finally:
+            connection.close()
+
+    def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
+        if not (found := shutil.which("kubectl")):
+            pytest.skip("kubectl is not installed")
+        environment = os.environ | {
+            "KUBECONFIG": str(stack.kubeconfig(self.settings)),
+            "HOME": str(self.folder),  # its discovery cache
+        }
+        done = subprocess.run(
+            [found, *arguments], input=stdin, text=True, capture_output=True, env=environment, timeout=60, check=False
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    def status(self, name: str = "movies") -> dict[str, Any]:
+        path = self.settings.home / "serving" / "state" / "inferenceservices" / "default" / f"{name}.json"
+        found: dict[str, Any] = json.loads(path.read_bytes()).get("status", {})
+        return found
+
+    def condition(self, kind: str = "Ready") -> dict[str, Any]:
+        return next((c for c in self.status().get("conditions", []) if c["type"] == kind), {})
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that this home's stack has running."""
+        mine = []
+        for process in psutil.process_iter():
+            try:
+                words = " ".join(process.cmdline())
+                if process.environ().get("SLIPWAY_HOME") == str(self.settings.home) or str(self.folder) in words:
+                    mine.append(process)
+            except psutil.Error:
+                continue
+        return [p for p in mine if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    def check(holds: Callable[[], Any], seconds: float = 20, what: str = "") -> None:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, what or "it did not happen in time"
+            time.sleep(0.05)
+
+    return check
+
+
+def home(folder: Path) -> Iterator[Embedded]:
+    one = Embedded(Settings(home=folder / "home", http_port=free_port(), api_port=free_port()), folder)
+    try:
+        yield one
+    finally:
+        stack.down(one.settings)
+        for process in one.processes():
+            process.kill()
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[Embedded]:
+    """One that is down."""
+    yield from home(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    for one in home(tmp_path_factory.mktemp("serving")):
+        one.up()
+        yield one
+
+
+@pytest.fixture
+def serving(_shared: Embedded, eventually: Callable[..., None]) -> Iterator[Embedded]:
+    """One that is up, shared by a module's tests and empty at the start of each."""
+    yield _shared
+    url = f"{api_url(_shared.settings)}/apis/serving.kserve.io"
+    with httpx.Client(trust_env=False) as client:
+        for kind in ("v1beta1/{}inferenceservices", "v1alpha1/{}servingruntimes"):
+            for found in client.get(f"{url}/{kind.format('')}").json()["items"]:
+                client.delete(f"{url}/{kind.format('namespaces/default/')}/{found['metadata']['name']}")
+    records = _shared.settings.home / "serving" / "state" / "revisions" / "default"
+    eventually(lambda: not list(records.glob("*.json")) and len(_shared.processes()) == 2)

@@ -1,0 +1,91 @@
+"""Children: ended within a bound, found again by pid and start time, never a stranger's process."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from serving.embedded.process import Child, reap, started
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+
+
+async def start(tmp_path: Path, code: str) -> Child:
+    command = [sys.executable, "-c", code]
+    records, log = tmp_path / "records", tmp_path / "log"
+    return await Child.start(command, records=records, name="one", log=log, env=os.environ, cwd=tmp_path)
+
+
+def test_stop_kills_what_ignores_sigterm(tmp_path: Path) -> None:
+    async def scenario() -> tuple[int, float]:
+        child = await start(tmp_path, STUBBORN)
+        while "up" not in child.tail():
+            await asyncio.sleep(0.02)
+        before = asyncio.get_running_loop().time()
+        await child.stop(grace=0.3)
+        assert not list((tmp_path / "records").iterdir())
+        return child.process.returncode or 0, asyncio.get_running_loop().time() - before
+
+    code, seconds = asyncio.run(scenario())
+    assert code == -9
+    assert 0.3 <= seconds < 5
+
+
+def test_the_log_keeps_the_last_words(tmp_path: Path) -> None:
+    async def scenario() -> tuple[int, str]:
+        child = await start(tmp_path, "import sys; print('a'); sys.exit('the reason')")
+        return await child.wait(), child.tail()
+
+    code, tail = asyncio.run(scenario())
+    assert code == 1
+    assert "the reason" in tail
+
+
+def test_reap_kills_the_recorded_and_nobody_else(tmp_path: Path) -> None:
+    mine, other = (
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        for _ in range(2)
+    )
+    try:
+        (tmp_path / "a.json").write_text(json.dumps({"pid": mine.pid, "started": started(mine.pid)}))
+        # Its pid was reused: another process than the one that was recorded.
+        (tmp_path / "b.json").write_text(json.dumps({"pid": other.pid, "started": 1.0}))
+        (tmp_path / "c.json").write_text("{")
+        assert reap(tmp_path) == [mine.pid]
+        assert mine.wait(5) == -9
+        assert other.poll() is None
+        assert not list(tmp_path.iterdir())
+    finally:
+        for process in (mine, other):
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, os, sys\n"
+        "from pathlib import Path\n"
+        "from serving.embedded.process import Child\n"
+        "async def main():\n"
+        "    folder = Path(sys.argv[1])\n"
+        "    command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "    child = await Child.start(command, records=folder, name='x', log=folder/'log', env=os.environ, cwd=folder)\n"
+        "    print(child.pid, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False, timeout=60
+    )
+    pid = int(done.stdout)
+    for _ in range(100):
+        if started(pid) is None:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} outlived its parent")

@@ -1,0 +1,129 @@
+"""Starting and ending: nothing is started twice, nothing is left behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from serving.embedded import stack
+from slipway.errors import NotRunningError, PortInUseError, ServingError
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def test_up_and_down_leave_no_process_and_no_port(embedded: Any) -> None:
+    running = embedded.up()
+    assert running.http_port == embedded.settings.http_port
+    embedded.deploy("one")
+    assert embedded.ask() == (200, {"answer": "one", "revision": "movies-00001"} | {"pid": embedded.ask()[1]["pid"]})
+    found, services = stack.status(embedded.settings)
+    assert found == running
+    assert [(s.name, s.ready, s.traffic) for s in services] == [("movies", "True", (("movies-00001", 100),))]
+    assert len(embedded.processes()) == 3  # supervisor, Envoy, server
+    assert stack.down(embedded.settings)
+    assert embedded.processes() == []
+    assert is_free(embedded.settings.http_port)
+    assert is_free(embedded.settings.api_port)
+    assert not stack.down(embedded.settings)
+    with pytest.raises(NotRunningError):
+        stack.status(embedded.settings)
+
+
+def test_up_again_brings_back_what_was_deployed(embedded: Any, eventually: Callable[..., None]) -> None:
+    embedded.up()
+    embedded.deploy("one")
+    stack.down(embedded.settings)
+    embedded.up()
+    eventually(lambda: embedded.ask()[0] == 200)
+    assert embedded.ask()[1]["revision"] == "movies-00001"
+
+
+def test_two_ups_at_once_are_one(embedded: Any) -> None:
+    found: list[stack.Stack] = []
+    threads = [threading.Thread(target=lambda: found.append(embedded.up())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    assert found[0] == found[1]
+    assert embedded.up() == found[0]
+    assert len(embedded.processes()) == 2
+    other = embedded.settings.model_copy(update={"http_port": embedded.settings.http_port + 1})
+    with pytest.raises(ServingError, match="already runs on ports"):
+        stack.up(other)
+
+
+@pytest.mark.parametrize(("field", "setting"), [("http_port", "SLIPWAY_HTTP_PORT"), ("api_port", "SLIPWAY_API_PORT")])
+def test_a_taken_port_is_named(embedded: Any, field: str, setting: str) -> None:
+    port = getattr(embedded.settings, field)
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(PortInUseError, match=setting) as error:
+        embedded.up()
+    assert str(port) in str(error.value)
+    assert embedded.processes() == []
+
+
+def test_the_foreground_command_says_what_is_wrong_without_a_traceback(embedded: Any) -> None:
+    environment = os.environ | stack._environment(embedded.settings)
+    command = [sys.executable, "-m", "serving.embedded"]
+    with socket.create_server(("127.0.0.1", embedded.settings.http_port)):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "SLIPWAY_HTTP_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_supervisor_leaves_no_orphans_and_up_starts_again(
+    embedded: Any, eventually: Callable[..., None]
+) -> None:
+    running = embedded.up()
+    embedded.deploy("one")
+    os.kill(running.pid, signal.SIGKILL)
+    eventually(lambda: not embedded.processes(), 5, "orphans are left")
+    with pytest.raises(NotRunningError):
+        stack.status(embedded.settings)
+    embedded.up()
+    eventually(lambda: embedded.ask()[0] == 200)
+
+
+def test_an_interrupted_up_leaves_nothing(embedded: Any) -> None:
+    code = "from serving.embedded import stack; from slipway.settings import settings; stack.up(settings())"
+    environment = os.environ | stack._environment(embedded.settings)
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while len(embedded.processes()) < 2 and time.monotonic() < deadline:  # the caller and its supervisor
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=40)
+    assert process.returncode != 0
+    assert embedded.processes() == []
+    assert is_free(embedded.settings.http_port)
+
+
+def test_a_corrupt_state_file_is_put_aside(embedded: Any, eventually: Callable[..., None]) -> None:
+    embedded.up()
+    embedded.deploy("one")
+    stack.down(embedded.settings)
+    path = embedded.settings.home / "serving" / "state" / "inferenceservices" / "default" / "movies.json"
+    path.write_bytes(path.read_bytes()[:50])
+    embedded.up()
+    assert stack.status(embedded.settings)[1] == []
+    log = (embedded.settings.home / "serving" / "logs" / "supervisor.log").read_text()
+    assert "movies.json cannot be read" in log
+    embedded.deploy("one")
+    assert embedded.ask()[0] == 200
