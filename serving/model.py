@@ -91,6 +91,17 @@ class ServedModel(kserve.Model):
     def get_output_types(self) -> list[dict[str, Any]]:
         return [{"name": s.name, "datatype": s.datatype, "shape": list(s.shape)} for s in self.signature.outputs]
 
+    async def __call__(
+        self,
+        body: dict[str, Any] | InferRequest,
+        headers: Mapping[str, str] | None = None,
+        verb: kserve.model.InferenceVerb = kserve.model.InferenceVerb.PREDICT,
+    ) -> tuple[dict[str, Any] | InferResponse, dict[str, str]]:
+        """kserve's order without its three histograms, which start at 5 ms and cost 0.07: `serving.metrics` counts."""
+        if verb is not kserve.model.InferenceVerb.PREDICT:
+            raise RequestError("this model explains nothing", "ask it to predict")
+        return await self.postprocess(await self.predict(await self.preprocess(body, headers), headers)), {}
+
     async def preprocess(
         self, payload: dict[str, Any] | InferRequest, headers: Mapping[str, str] | None = None
     ) -> Call:

@@ -68,6 +68,17 @@ def movies_package(tmp_path_factory: pytest.TempPathFactory) -> Built:
     ).write_parquet(data / "items.parquet")
 
     whole = Interactions.from_events(events)
+    about = dataset.DataSet(
+        source="ml-1m",
+        events=len(events),
+        users=whole.n_users,
+        items=whole.n_items,
+        quarantined={},
+        timed=True,
+        repeats=False,
+        sha256="0" * 64,
+    )
+    (data / "dataset.json").write_text(about.model_dump_json())
     model.mkdir()
     torch.manual_seed(0)
     config = RankerConfig(dim=16, layers=2, heads=2, max_len=12, user_dim=4, keep_user=0.9)
@@ -95,7 +106,7 @@ def movies_package(tmp_path_factory: pytest.TempPathFactory) -> Built:
         created=datetime(2026, 1, 1, tzinfo=UTC),
         git_commit="0" * 40,
         pipeline_run="tests",
-        data=Snapshot(uri=data.as_uri(), sha256="0" * 64, events=len(events)),
+        data=Snapshot(uri=data.as_uri(), sha256=about.sha256, events=len(events)),
         signature=predictor.signature,
         metrics={},
     )

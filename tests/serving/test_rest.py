@@ -381,10 +381,10 @@ def test_metrics_count_by_status_revision_and_fallback(movies_server):
     assert 'slipway_requests_running{model="movies",revision="rev-1"}' in text
 
 
-KEYS = (
-    "inputs instances name shape datatype data user_id session k parameters outputs id binary_data_size "
-    "binary_data_output x"
-).split()
+KEYS = [
+    *["inputs", "instances", "name", "shape", "datatype", "data", "user_id", "session", "k", "parameters"],
+    *["outputs", "id", "binary_data_size", "binary_data_output", "x"],
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
     lambda inner: (

@@ -263,14 +263,19 @@ class MoviesPredictor:
         fallbacks = [Fallback.NONE if position >= 0 else Fallback.SESSION for position in positions.tolist()]
         asked = [row for row, history in enumerate(histories) if len(history)]
         k = min(request.k, self.catalogue.n_items)
-        ranked = self._popular(len(histories), k)
+        answer = None
         if asked:
-            answer = self._rank([histories[row] for row in asked], positions[asked], k)
+            known = [histories[row] for row in asked]
+            answer = self._rank(known, positions[asked], k)
             if answer is None:
-                answer = self._count([histories[row] for row in asked], k)
+                answer = self._count(known, k)
                 fallbacks = [Fallback.COUNTS] * len(histories)
-            ranked.item[asked], ranked.score[asked], ranked.source[asked] = answer.item, answer.score, answer.source
-        if len(asked) < len(histories):
+        if answer and len(asked) == len(histories):
+            ranked = answer
+        else:
+            ranked = self._popular(len(histories), k)
+            if answer:
+                ranked.item[asked], ranked.score[asked], ranked.source[asked] = answer.item, answer.score, answer.source
             for row in set(range(len(histories))).difference(asked):
                 fallbacks[row] = Fallback.POPULARITY
         notes = {

@@ -1,0 +1,335 @@
+"""What does an answer cost beside the model itself? Latency of the endpoint as ratios to raw `session.run`.
+
+    python -m benchmarks.endpoint --package <package folder>                # writes docs/evidence/endpoint.{md,json}
+    python -m benchmarks.endpoint --package <folder> --url http://127.0.0.1:8080   # also through a running stack
+
+The same users are asked in the same run of every layer, a hundred at a time in turn, so that whatever else the machine
+does falls on all of them alike. Clients are plain sockets with requests encoded beforehand: what they cost is in the
+endpoint's figure (and shown as the `GET /v2/health/live` layer).
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import orjson
+
+from slipway.package import Package
+from slipway.workloads.movies.predictor import MoviesPredictor
+
+ROOT = Path(__file__).parent.parent
+EVIDENCE = ROOT / "docs" / "evidence"
+ROUND = 100  # requests of one layer before the next layer's turn
+K = 10
+Ask = Callable[[int], object]  # of the user with this number
+
+
+class Client:
+    """One keep-alive connection that knows just enough HTTP: status, content-length, body."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.sock = socket.create_connection((host, port), timeout=30)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, request: bytes) -> bytes:
+        self.sock.sendall(request)
+        reply = self.sock.recv(65536)
+        while (end := reply.find(b"\r\n\r\n")) < 0:
+            reply += self.sock.recv(65536)
+        head = reply[:end].lower()
+        length = int(head[head.index(b"content-length:") + 15 :].split(b"\r\n", 1)[0])
+        while len(reply) < end + 4 + length:
+            reply += self.sock.recv(65536)
+        if not reply.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(reply[:500].decode("latin-1"))
+        return reply[end + 4 :]
+
+
+def post(host: str, path: str, body: bytes, headers: str = "") -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n{headers}"
+        f"content-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def v2_json(host: str, user: int) -> bytes:
+    body = {"inputs": [{"name": "user_id", "shape": [1], "datatype": "INT64", "data": [user]}]}
+    return post(host, "/v2/models/movies/infer", orjson.dumps(body))
+
+
+def v2_binary(host: str, user: int) -> bytes:
+    described = {"name": "user_id", "shape": [1], "datatype": "INT64", "parameters": {"binary_data_size": 8}}
+    head = orjson.dumps({"inputs": [described], "parameters": {"binary_data_output": True}})
+    headers = f"inference-header-content-length: {len(head)}\r\n"
+    return post(host, "/v2/models/movies/infer", head + user.to_bytes(8, "little"), headers)
+
+
+def v1_json(host: str, user: int) -> bytes:
+    return post(host, "/v1/models/movies:predict", orjson.dumps({"instances": [{"user_id": user}]}))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def server(package: Path) -> Iterator[tuple[int, int]]:
+    """(HTTP port, gRPC port) of a model server of its own process."""
+    port, grpc_port = free_port(), free_port()
+    command = [sys.executable, "-m", "serving.server", "--model_name=movies", f"--model_dir={package}"]
+    command += ["--host=127.0.0.1", f"--http_port={port}", f"--grpc_port={grpc_port}"]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        while True:
+            try:
+                Client("127.0.0.1", port).send(b"GET /v2/models/movies/ready HTTP/1.1\r\nhost: x\r\n\r\n")
+                break
+            except OSError:
+                if process.poll() is not None:
+                    raise SystemExit(f"the server ended with {process.returncode}") from None
+                time.sleep(0.1)
+        yield port, grpc_port
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def asked_by_http(port: int, encode: Callable[[str, int], bytes], users: list[int], host: str = "127.0.0.1") -> Ask:
+    requests = [encode(host if host != "127.0.0.1" else "localhost", user) for user in users]
+    local = threading.local()
+
+    def ask(number: int) -> bytes:
+        if not hasattr(local, "client"):
+            local.client = Client(host, port)
+        answer: bytes = local.client.send(requests[number % len(requests)])
+        return answer
+
+    return ask
+
+
+def asked_by_grpc(port: int, users: list[int]) -> Ask:
+    import grpc
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+    stub = GRPCInferenceServiceStub(grpc.insecure_channel(f"127.0.0.1:{port}"))
+    described = pb.ModelInferRequest.InferInputTensor(name="user_id", datatype="INT64", shape=[1])
+    requests = [
+        pb.ModelInferRequest(model_name="movies", inputs=[described], raw_input_contents=[user.to_bytes(8, "little")])
+        for user in users
+    ]
+    return lambda number: stub.ModelInfer(requests[number % len(requests)])
+
+
+def timed(ask: Ask, numbers: range, seconds: list[float]) -> None:
+    for number in numbers:
+        begun = time.perf_counter()
+        ask(number)
+        seconds.append(time.perf_counter() - begun)
+
+
+def measure(asks: dict[str, tuple[Ask, int]], requests: int) -> dict[str, list[float]]:
+    """asks: name → (ask, connections). Seconds of each request, all names in turn; the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in asks}
+    pool = ThreadPoolExecutor(8)
+    for begin in range(-ROUND, requests, ROUND):
+        for name, (ask, connections) in asks.items():
+            found: list[list[float]] = [[] for _ in range(connections)]
+            if connections == 1:
+                timed(ask, range(begin + ROUND, begin + 2 * ROUND), found[0])
+            else:
+                share = ROUND // connections
+                starts = [begin + ROUND + part * share for part in range(connections)]
+                list(pool.map(lambda s, f: timed(ask, range(s, s + share), f), starts, found))  # noqa: B023
+            if begin >= 0:
+                seconds[name] += [second for part in found for second in part]
+    pool.shutdown()
+    return seconds
+
+
+def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[str, Ask]:
+    """Each layer between the client and session.run, alone and in this process."""
+    import uvloop
+    from kserve.model_repository import ModelRepository
+    from kserve.protocol.dataplane import DataPlane
+    from kserve.protocol.infer_type import InferRequest
+    from prometheus_client import CollectorRegistry
+
+    from serving.metrics import Metrics
+    from serving.model import Answer, ServedModel
+    from serving.rest import Application, decode_v2, encode_v2
+
+    loop = uvloop.new_event_loop()
+    threads = ThreadPoolExecutor(1)
+    model = ServedModel("movies", package, "bench", threads)
+    model.load()
+    repository = ModelRepository()
+    repository.update(model)
+    application = Application(DataPlane(repository), Metrics("movies", "bench", model.version, CollectorRegistry()))
+    bodies = [v2_json("localhost", user).split(b"\r\n\r\n", 1)[1] for user in users]
+    decoded = [decode_v2(body, None, "movies") for body in bodies]
+    inputs = [{"user_id": np.array([user])} for user in users]
+    calls = [loop.run_until_complete(model.preprocess(request)) for request in decoded]
+    answers = [Answer(c, predictor.predict(i)) for c, i in zip(calls, inputs, strict=True)]
+    histories = [_feed(predictor, one)["items"] for one in inputs]
+
+    def wire(number: int) -> object:
+        request: InferRequest = decode_v2(bodies[number % len(bodies)], None, "movies")
+
+        async def both() -> object:
+            await model.preprocess(request)
+            return await model.postprocess(answers[number % len(answers)])
+
+        return encode_v2(loop.run_until_complete(both()), request)
+
+    def hop(number: int) -> object:
+        async def thread() -> object:
+            return await loop.run_in_executor(threads, int, number)
+
+        return loop.run_until_complete(thread())
+
+    def asgi(number: int) -> object:
+        body = bodies[number % len(bodies)]
+        scope = {"type": "http", "method": "POST", "path": "/v2/models/movies/infer", "headers": HEADERS}
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            pass
+
+        return loop.run_until_complete(application(scope, receive, send))
+
+    asyncio.set_event_loop(loop)
+    return {
+        "counts": lambda number: predictor.counts.score_histories(histories[number % len(histories)]),
+        "decode and encode V2 JSON": wire,
+        "a thread and back": hop,
+        "application without HTTP": asgi,
+    }
+
+
+HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"80")]
+
+
+def _feed(predictor: MoviesPredictor, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The very tensors that the predictor gives to the graph for this request."""
+    fed: list[dict[str, np.ndarray]] = []
+
+    class Spy:
+        def run(self, _: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+            fed.append(feed)
+            result: list[np.ndarray] = predictor.ranker.run(["item", "score"], feed)
+            return result
+
+    from dataclasses import replace
+
+    replace(predictor, ranker=Spy()).predict(inputs)
+    return fed[0]
+
+
+def report(rows: dict[str, list[float]], facts: dict[str, Any]) -> str:
+    raw50, raw99 = (np.percentile(rows["raw session.run"], q) for q in (50, 99))
+    lines = [
+        "# What an answer costs beside the model",
+        "",
+        f"`{facts['command']}`, {facts['date']}, {facts['machine']}.",
+        f"Package: {facts['items']:,} items, histories of {facts['history']:.0f} items on average, top {K}; "
+        f"{facts['requests']:,} requests per row, one user each, {facts['users']} random users.",
+        "",
+        "| | p50 ms | p99 ms | p50 / raw p50 | p99 / raw p99 |",
+        "|---|---|---|---|---|",
+    ]
+    for name, seconds in rows.items():
+        p50, p99 = np.percentile(seconds, 50), np.percentile(seconds, 99)
+        lines.append(f"| {name} | {p50 * 1e3:.3f} | {p99 * 1e3:.3f} | {p50 / raw50:.2f} | {p99 / raw99:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--package", type=Path, required=True, help="a package of the workload movies")
+    parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--url", help="also ask a running stack (Envoy) that serves the same package")
+    parser.add_argument("--out", type=Path, default=EVIDENCE)
+    options = parser.parse_args()
+    Package.open(options.package)
+    predictor = MoviesPredictor.open(options.package)
+    chosen = np.random.default_rng(0).choice(len(predictor.histories.users), options.users)
+    users = predictor.histories.users[chosen].tolist()
+    inputs = [{"user_id": np.array([user])} for user in users]
+    feeds = [_feed(predictor, one) for one in inputs]
+
+    def raw(number: int) -> object:
+        return predictor.ranker.run(["item", "score"], feeds[number % len(feeds)])
+
+    with server(options.package) as (port, grpc_port):
+        live = Client("127.0.0.1", port)
+        probe = b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        forms = {
+            "V2 JSON": asked_by_http(port, v2_json, users),
+            "V2 binary": asked_by_http(port, v2_binary, users),
+            "V1": asked_by_http(port, v1_json, users),
+            "gRPC": asked_by_grpc(grpc_port, users),
+        }
+        if options.url:
+            target = urlsplit(options.url)
+            forms["V2 JSON through the stack"] = asked_by_http(
+                target.port or 80, v2_json, users, target.hostname or "127.0.0.1"
+            )
+        answer = json.loads(forms["V2 JSON"](0))  # type: ignore[arg-type]
+        expected = predictor.predict(inputs[0]).outputs["item_id"].ravel().tolist()
+        if answer["outputs"][0]["data"] != expected:
+            raise SystemExit("the endpoint answers something else than the predictor")
+        asks: dict[str, tuple[Ask, int]] = {
+            "raw session.run": (raw, 1),
+            "predictor.predict": (lambda number: predictor.predict(inputs[number % len(inputs)]), 1),
+        }
+        asks |= {f"layer: {name}": (ask, 1) for name, ask in layers(options.package, predictor, users).items()}
+        asks["layer: GET /v2/health/live"] = (lambda _: live.send(probe), 1)
+        asks |= {f"{name}, 1 connection": (ask, 1) for name, ask in forms.items()}
+        asks["raw session.run, 8 threads"] = (raw, 8)
+        asks |= {f"{name}, 8 connections": (ask, 8) for name, ask in forms.items()}
+        rows = measure(asks, options.requests)
+    facts = {
+        "command": f"python -m benchmarks.endpoint --package <folder> --requests {options.requests}"
+        + (" --url <stack>" if options.url else ""),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, "
+        f"load {os.getloadavg()[0]:.1f}",
+        "items": predictor.catalogue.n_items,
+        "history": float(np.mean([len(predictor.histories.of(int(c))) for c in chosen])),
+        "requests": options.requests,
+        "users": options.users,
+    }
+    text = report(rows, facts)
+    print(text)
+    options.out.mkdir(parents=True, exist_ok=True)
+    figures = {
+        name: {"p50_ms": float(np.percentile(s, 50) * 1e3), "p99_ms": float(np.percentile(s, 99) * 1e3)}
+        for name, s in rows.items()
+    }
+    (options.out / "endpoint.json").write_text(json.dumps({**facts, "rows": figures}, indent=2) + "\n")
+    (options.out / "endpoint.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
