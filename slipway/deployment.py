@@ -50,7 +50,7 @@ def wait_ready(name: str, namespace: str, timeout: float, kubeconfig: Path | Non
         first = first or found["metadata"]["resourceVersion"]
         if _is_fresh(found, first, time.monotonic() - begin):
             status = found["status"]
-            ready = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+            ready: Document = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
             predictor = status.get("components", {}).get("predictor", {})
             newest = predictor.get("latestCreatedRevision")
             # Standard mode has no revisions.
@@ -100,7 +100,7 @@ def _path(api_version: str, kind: str, namespace: str, name: str) -> str:
 
 
 def _client(kubeconfig: Path | None) -> Any:
-    from kubernetes import client, config  # type: ignore[import-untyped]
+    from kubernetes import client, config
 
     configuration = client.Configuration()
     try:
@@ -129,7 +129,7 @@ def _call(
     content_type: str = "application/json",
     body: Document | None = None,
 ) -> Document:
-    from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped]
+    from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
     try:
