@@ -162,4 +162,4 @@ class Ranker(nn.Module):
     def make_unknown(self, users: Tensor) -> None:
         """Give these users (indices) the embedding of <unk>: training never saw them."""
         if self.user is not None:
-            self.user.weight[users + 1] = self.user.weight[UNKNOWN_USER]
+            self.user.weight[users + 1] = self.user.weight[UNKNOWN_USER].clone()

@@ -31,7 +31,7 @@ from slipway.workloads.movies.ranker.loop import Task
 from slipway.workloads.movies.ranker.resume import State
 from slipway.workloads.movies.ranker.scorer import RankerScorer
 from slipway.workloads.movies.ranker.validation import Validation
-from slipway.workloads.movies.splits import Protocol, split
+from slipway.workloads.movies.splits import Protocol, choose, split
 
 RANKER = "train ranker"
 
@@ -59,7 +59,7 @@ def train(
     begun = time.process_time()
     snapshot = dataset.read(data)
     whole = Interactions.from_events(dataset.scan_events(data).collect())
-    protocol = chosen_protocol(config, snapshot)
+    protocol = choose(config.protocol, snapshot.timed)
     parts = split(whole, protocol)
     progress("train counts", 0.0, {})
     counts = Counts.fit(parts.train, config.counts)
@@ -95,12 +95,6 @@ def train(
     metrics = {**final, "cpu_seconds": record.cpu_seconds, "best_epoch": float(state.best_epoch)}
     progress(RANKER, 1.0, metrics)
     return metrics
-
-
-def chosen_protocol(config: TrainConfig, snapshot: DataSet) -> Protocol:
-    if config.protocol == "auto":
-        return Protocol.TEMPORAL if snapshot.timed else Protocol.LEAVE_ONE_OUT
-    return Protocol(config.protocol)
 
 
 def fingerprint(config: TrainConfig, snapshot: DataSet, protocol: Protocol) -> str:

@@ -45,7 +45,7 @@ class Validation:
         answers = self.whole.items[self.cases]
         wanted = scores[rows, answers]
         if self.filter_seen:
-            scores[self._seen] = -np.inf
+            scores[self.whole.before(self.cases)] = -np.inf
         scores[:, 0] = -np.inf
         scores[rows, answers] = wanted
         ranks: IntArray = (~(scores < wanted[:, None])).sum(axis=1) - 1
@@ -55,12 +55,3 @@ class Validation:
         """(cases,) NDCG@10."""
         parts = [ndcg(part.ranks(scorer.score(self.whole, part.cases)), K) for part in self.chunks()]
         return np.concatenate([np.empty(0), *parts])
-
-    @property
-    def _seen(self) -> tuple[IntArray, IntArray]:
-        """Rows and items of everything before each case in its user's history."""
-        starts = self.whole.indptr[np.searchsorted(self.whole.indptr, self.cases, side="right") - 1]
-        lengths = self.cases - starts
-        rows = np.repeat(np.arange(len(self.cases)), lengths)
-        offsets = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return rows, self.whole.items[starts[rows] + offsets].astype(np.int64)

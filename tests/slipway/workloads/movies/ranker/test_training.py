@@ -1,0 +1,213 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slipway.errors import TrainingError
+from slipway.workload import Scaling
+from slipway.workloads.movies.baselines import Counts
+from slipway.workloads.movies.combine import Combination
+from slipway.workloads.movies.ranker import loop
+from slipway.workloads.movies.ranker.config import TrainConfig
+from slipway.workloads.movies.ranker.scorer import RankerScorer
+from slipway.workloads.movies.ranker.training import Record, train
+from slipway.workloads.movies.splits import Protocol
+
+Make = Callable[..., TrainConfig]
+Told = list[tuple[str, float, Mapping[str, float]]]
+
+
+def quiet(*_: object) -> None:
+    pass
+
+
+def weights(model: Path) -> dict[str, np.ndarray]:
+    with np.load(model / "ranker.npz") as arrays:
+        return dict(arrays)
+
+
+def assert_equal(a: Path, b: Path) -> None:
+    for name, array in weights(a).items():
+        np.testing.assert_array_equal(array, weights(b)[name], err_msg=name)
+
+
+def test_learns_the_order_and_writes_the_model_folder(chain_data: Path, tmp_path: Path, small: Make) -> None:
+    told: Told = []
+    out = tmp_path / "model"
+    found = train(chain_data, out, small(), Scaling(), lambda *said: told.append(said), tmp_path / "resume")
+
+    names = ["combine.json", "counts.npz", "ranker.json", "ranker.npz", "training.json"]
+    assert sorted(p.name for p in out.iterdir()) == names
+    record = Record.model_validate_json((out / "training.json").read_text())
+    losses = [epoch["train_loss"] for epoch in record.epochs]
+    assert len(losses) == 6
+    assert losses[-1] < 0.7 * losses[0]
+    # 9 of 10 steps follow the chain; guessing gives 4.5436 / 30 = 0.15
+    assert found["validation_ndcg10_ranker"] > 0.75
+    assert found["validation_ndcg10_combined"] >= found["validation_ndcg10_counts"] - 1e-9
+    assert record.protocol is Protocol.TEMPORAL
+    assert record.data_sha256 == "0" * 64
+    assert record.cpu_seconds > 0
+    assert record.best_epoch == max(record.epochs, key=lambda e: e["validation_ndcg10"])["epoch"]
+
+    epochs = [metrics for _, _, metrics in told if "train_loss" in metrics]
+    assert [e["epoch"] for e in epochs] == [1, 2, 3, 4, 5, 6]
+    assert all({"validation_ndcg10", "tokens_per_cpu_second"} <= e.keys() for e in epochs)
+    shares = [share for _, share, _ in told if share > 0]
+    assert shares[-1] == 1
+
+    scorer, counts = RankerScorer.load(out), Counts.load(out / "counts.npz")
+    assert scorer.name == "ranker"
+    assert counts.n_items == scorer.model.n_items == 30
+    assert Combination.load(out).epsilon > 0
+
+
+def test_same_seed_same_model_and_another_seed_another(chain_data: Path, tmp_path: Path, small: Make) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.rand(3)  # what others draw does not matter
+        train(chain_data, tmp_path / name, small(epochs=1, seed=seed), Scaling(), quiet, tmp_path / f"resume-{name}")
+    assert_equal(tmp_path / "a", tmp_path / "b")
+    assert (weights(tmp_path / "a")["item.weight"] != weights(tmp_path / "c")["item.weight"]).any()
+
+
+def test_a_killed_run_goes_on_to_the_same_model(chain_data: Path, tmp_path: Path, small: Make) -> None:
+    config = small(ranker={"user_dim": 4, "keep_user": 0.8, "keep_item": 0.9}, epochs=4)
+    train(chain_data, tmp_path / "unbroken", config, Scaling(), quiet, tmp_path / "resume-unbroken")
+
+    script = textwrap.dedent(f"""
+        import time
+        from pathlib import Path
+        from slipway.workload import Scaling
+        from slipway.workloads.movies.ranker import loop
+        from slipway.workloads.movies.ranker.config import TrainConfig
+        from slipway.workloads.movies.ranker.training import train
+
+        step, steps = loop.TrainingStep.forward, 0
+
+        def slow(*arguments):  # the third epoch, so that it can be killed in the middle
+            global steps
+            steps += 1
+            if Path({str(tmp_path / "resume")!r}, "epoch-0002.pt").exists():
+                print("third epoch", flush=True)
+                time.sleep(0.5)
+            return step(*arguments)
+
+        loop.TrainingStep.forward = slow
+        config = TrainConfig.model_validate_json({config.model_dump_json()!r})
+        train(Path({str(chain_data)!r}), Path({str(tmp_path / "out")!r}), config, Scaling(), lambda *_: None,
+              Path({str(tmp_path / "resume")!r}))
+    """)
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.strip() == "third epoch":
+                time.sleep(0.7)  # one step further: in the middle of it
+                break
+        child.send_signal(signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait(timeout=30)
+        assert child.stdout is not None
+        child.stdout.close()
+    assert child.returncode == -signal.SIGKILL
+    assert [p.name for p in (tmp_path / "resume").glob("*.pt")] == ["epoch-0002.pt"]
+    assert not (tmp_path / "out").exists()
+
+    told: Told = []
+    train(chain_data, tmp_path / "out", config, Scaling(), lambda *said: told.append(said), tmp_path / "resume")
+    assert [m["epoch"] for _, _, m in told if "train_loss" in m] == [3, 4]
+    assert_equal(tmp_path / "unbroken", tmp_path / "out")
+    histories = [
+        [(e["epoch"], e["train_loss"], e["validation_ndcg10"]) for e in Record.model_validate_json(text).epochs]
+        for text in ((tmp_path / name / "training.json").read_text() for name in ("unbroken", "out"))
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_a_finished_run_is_not_trained_again(chain_data: Path, tmp_path: Path, small: Make) -> None:
+    config = small(epochs=1)
+    train(chain_data, tmp_path / "a", config, Scaling(), quiet, tmp_path / "resume")
+    told: Told = []
+    train(chain_data, tmp_path / "b", config, Scaling(), lambda *said: told.append(said), tmp_path / "resume")
+    assert not [m for _, _, m in told if "train_loss" in m]
+    assert_equal(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_foreign_checkpoint_is_refused(chain_data: Path, tmp_path: Path, small: Make) -> None:
+    train(chain_data, tmp_path / "a", small(epochs=1), Scaling(), quiet, tmp_path / "resume")
+    with pytest.raises(TrainingError, match="another configuration") as raised:
+        train(chain_data, tmp_path / "b", small(epochs=2), Scaling(), quiet, tmp_path / "resume")
+    assert "remove" in raised.value.remedy
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    chain_data: Path, tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = loop.chunked_cross_entropy, 0
+
+    def poisoned(hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if (tmp_path / "resume" / "epoch-0001.pt").exists():
+            hidden = hidden * torch.nan
+        return real(hidden, weight, target)
+
+    monkeypatch.setattr(loop, "chunked_cross_entropy", poisoned)
+    with pytest.raises(TrainingError, match=r"loss is nan in epoch 2, step 1 of \d+") as raised:
+        train(chain_data, tmp_path / "out", small(), Scaling(), quiet, tmp_path / "resume")
+    assert "learning_rate" in raised.value.remedy
+    assert [p.name for p in (tmp_path / "resume").glob("*.pt")] == ["epoch-0001.pt"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_patience_stops_early(chain_data: Path, tmp_path: Path, small: Make) -> None:
+    config = small(epochs=30, patience=2, learning_rate=1e-9)
+    train(chain_data, tmp_path / "out", config, Scaling(), quiet, tmp_path / "resume")
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert len(record["epochs"]) == record["best_epoch"] + 2 < 30
+
+
+def test_leave_one_out_on_request(chain_data: Path, tmp_path: Path, small: Make) -> None:
+    train(chain_data, tmp_path / "out", small(epochs=1, protocol="loo"), Scaling(), quiet, tmp_path / "resume")
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["protocol"] == "loo"
+
+
+def test_a_gpu_that_is_not_there(chain_data: Path, tmp_path: Path, small: Make) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(TrainingError, match="GPU"):
+        train(chain_data, tmp_path / "out", small(), Scaling(0, use_gpu=True), quiet, tmp_path / "resume")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_workers(chain_data: Path, tmp_path: Path, small: Make) -> None:
+    import ray
+
+    told: Told = []
+    handler = signal.getsignal(signal.SIGINT)
+    config = small(tokens_per_step=128)
+    found = train(chain_data, tmp_path / "out", config, Scaling(2), lambda *s: told.append(s), tmp_path / "resume")
+    epochs = [m for _, _, m in told if "train_loss" in m]
+    assert [e["epoch"] for e in epochs] == [1, 2, 3, 4, 5, 6]
+    assert epochs[-1]["train_loss"] < 0.7 * epochs[0]["train_loss"]
+    assert found["validation_ndcg10_ranker"] > 0.7
+    assert RankerScorer.load(tmp_path / "out").model.n_items == 30
+    assert list((tmp_path / "resume" / "ray").glob("ranker-*/checkpoint_*/epoch-0006.pt"))
+    assert not ray.is_initialized()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+    # The newest of Ray's checkpoints is where any later run, here one in process, would go on.
+    train(chain_data, tmp_path / "again", config, Scaling(), quiet, tmp_path / "resume")
+    assert_equal(tmp_path / "out", tmp_path / "again")
