@@ -137,6 +137,20 @@ def machine() -> dict[str, float | str]:
     }
 
 
+def report(about: dict[str, float | str], results: list[dict[str, float | str]]) -> str:
+    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items())
+    return (
+        "# Ingestion: rows per second and peak memory\n\n"
+        f"`python -m benchmarks.ingest`; {facts}.\n\n{table(results)}\n\n"
+        "Generated ratings in the files of MovieLens 1M (`::`) and 25M (CSV), 150 a user, their times in no order. "
+        "*Bad lines*: one in 5,000 is no rating, so every block is judged line by line. Seconds are those of `ingest` "
+        "in a fresh process, from the first byte read to the renamed data set; the imports are not in them. Where the "
+        "load before is above the number of cores, seconds and rows/s say how busy the machine was with other work, "
+        "and only CPU-s what ingestion cost. Peak MiB is the whole process's resident memory; what grows in it is the "
+        "users file, which is held whole (one user per 150 rows).\n"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, help="one size, printed and not written to the evidence")
@@ -156,15 +170,7 @@ def main() -> None:
         return
     EVIDENCE.mkdir(parents=True, exist_ok=True)
     (EVIDENCE / "ingest.json").write_text(json.dumps({"machine": about, "results": results}, indent=2) + "\n")
-    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items())
-    (EVIDENCE / "ingest.md").write_text(
-        "# Ingestion: rows per second and peak memory\n\n"
-        f"`python -m benchmarks.ingest`; {facts}.\n\n{table(results)}\n\n"
-        "Generated ratings in the files of MovieLens 1M (`::`) and 25M (CSV), 150 a user, their times in no order. "
-        "*Bad lines*: one in 5,000 is no rating, so every block is judged line by line. Seconds are those of `ingest` "
-        "in a fresh process, from the first byte read to the renamed data set; the imports are not in them. Peak MiB "
-        "is the whole process's resident memory.\n"
-    )
+    (EVIDENCE / "ingest.md").write_text(report(about, results))
 
 
 if __name__ == "__main__":
