@@ -132,10 +132,17 @@ def test_updates_under_load_lose_no_request(serving: Any, eventually: Callable[.
     for thread in threads:
         thread.start()
     try:
-        for update, answer in enumerate(("two", "one", "two", "one"), start=1):
-            serving.deploy(answer)
-            eventually(lambda wanted=500 * update: statuses[200] >= wanted, 60, "too few requests")
-            eventually(lambda: len(serving.processes()) == 3, what="the old revision still runs")
+        changes: list[tuple[str, dict[str, Any], str]] = [
+            ("two", {}, "two"),
+            ("one", {}, "one"),
+            ("one", {"canaryTrafficPercent": 0}, "two"),  # back: the stopped revision is started first
+            ("one", {"canaryTrafficPercent": 50}, "one"),
+            ("one", {}, "one"),
+        ]
+        for update, (package, predictor, answer) in enumerate(changes, start=1):
+            serving.deploy(package, **predictor)
+            eventually(lambda answer=answer: serving.ask()[1].get("answer") == answer, 30, f"nothing answers {answer}")
+            eventually(lambda wanted=400 * update: statuses[200] >= wanted, 60, "too few requests")
     finally:
         stop.set()
         for thread in threads:
