@@ -4,7 +4,6 @@ slipway run                        # a laptop: simulated data, the whole line
 slipway run --runner cluster …     # the same compiled pipeline on Kubeflow Pipelines
 """
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console()
+console = Console(file=sys.stdout)  # this very stream: kfp.local prints, and stdout is redirected while it does
 
 GATE_REFUSED = 3
 
@@ -60,18 +59,18 @@ def run(
       slipway run --set train.epochs=3 --no-deploy
       SLIPWAY_KFP_ENDPOINT=https://… slipway run --runner cluster --data s3://bucket/ml-25m
     """
-    from pipelines.parameters import Parameters
+    from pipelines.parameters import Parameters, split_overrides
 
     overrides = config.parse_assignments(assignments or [])
     workload.load(workload_name).config(profile, overrides)  # refuse a misspelt key before anything starts
     parameters = Parameters(
         workload=workload_name,
         profile=profile,
-        overrides=json.dumps(overrides),
         data=data,
         num_workers=workers,
         use_gpu=gpu,
         deploy=deploy,
+        **split_overrides(overrides),
     )
     if runner is Runner.cluster:
         from pipelines.runners import cluster

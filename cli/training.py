@@ -56,8 +56,8 @@ def show(console: Console, outcome: Outcome, parameters: Parameters, env: Settin
     evaluation = Evaluation.read(outcome.evaluation)
     console.print()
     console.print(quality(evaluation))
-    console.print(f"\nGate      {evaluation.verdict.reason}", highlight=False)
-    console.print(f"Report    {outcome.report.as_uri()}", soft_wrap=True, highlight=False)
+    console.print(f"\nGate      {evaluation.verdict.reason}", highlight=False, soft_wrap=True)
+    console.print(f"Report    {(outcome.evaluation / 'report.html').as_uri()}", soft_wrap=True, highlight=False)
     console.print(f"MLflow    run {outcome.run_id} in {env.tracking}", soft_wrap=True, highlight=False)
     console.print(f"          mlflow ui --backend-store-uri {env.tracking}", soft_wrap=True, highlight=False)
     console.print(f"Log       {outcome.log}", soft_wrap=True, highlight=False)
@@ -70,14 +70,18 @@ def show(console: Console, outcome: Outcome, parameters: Parameters, env: Settin
 
 
 def quality(evaluation: Evaluation) -> Table:
-    """One row per model: each metric with half its interval's width."""
-    title = f"{evaluation.users:,} users, {evaluation.cases:,} cases, intervals over users"
+    """One row per model; half the interval's width beside the metric that the gate judges."""
+    protocol = evaluation.primary.split("_", 1)[1]
+    title = f"{protocol}: {evaluation.cases:,} cases of {evaluation.users:,} users"
     table = Table(title=title, title_justify="left")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     for metric in [*evaluation.rows[0].intervals, *evaluation.rows[0].figures]:
-        table.add_column(metric.replace("_", "\n", 1), justify="right")
+        table.add_column(metric.removesuffix(f"_{protocol}"), justify="right", no_wrap=True)
     for row in evaluation.rows:
-        cells = [f"{i.value:.4f} ±{(i.high - i.low) / 2:.4f}" for i in row.intervals.values()]
+        cells = [
+            f"{i.value:.4f}" + (f" ±{(i.high - i.low) / 2:.4f}" if metric == evaluation.primary else "")
+            for metric, i in row.intervals.items()
+        ]
         table.add_row(row.model, *cells, *(f"{value:.3f}" for value in row.figures.values()))
     return table
 

@@ -1,10 +1,12 @@
 """How a running step speaks: one JSON line per event on stdout, read by the local runner and by people in pod logs."""
 
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 
 from slipway.errors import SlipwayError
 from slipway.workload import Progress
@@ -23,6 +25,7 @@ def step(name: str) -> Iterator[Progress]:
     def progress(what: str, share: float, metrics: Mapping[str, float]) -> None:
         emit("progress", step=name, what=what, share=round(share, 4), metrics=dict(metrics))
 
+    before = signal.signal(signal.SIGTERM, _interrupt)  # a pod that is deleted ends like Ctrl-C
     emit("start", step=name)
     try:
         yield progress
@@ -36,4 +39,10 @@ def step(name: str) -> Iterator[Progress]:
         traceback.print_exc(file=sys.stdout)
         emit("error", step=name, message=f"{type(error).__name__}: {error}", remedy="this is a bug: see the log")
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     emit("done", step=name)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

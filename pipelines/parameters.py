@@ -1,15 +1,29 @@
 """What a person may set for a run of the training pipeline, the same for both runners."""
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from slipway.package import Frozen
 
 
 class Parameters(Frozen):
-    """As in pipelines/training.py; overrides is a JSON object as text."""
+    """As in pipelines/training.py."""
 
     workload: str = "movies"
     profile: str = "demo"
-    overrides: str = "{}"
+    ingest_overrides: str = "{}"
+    train_overrides: str = "{}"
+    evaluate_overrides: str = "{}"
     data: str = "simulated"
     num_workers: int = 0
     use_gpu: bool = False
     deploy: bool = True
+
+
+def split_overrides(overrides: Mapping[str, Any]) -> dict[str, str]:
+    """{"train": {…}, "simulate": {…}} → {"train_overrides": "{…}", …}: each section to the step that reads it."""
+    of_step: dict[str, dict[str, Any]] = {step: {} for step in ("ingest", "train", "evaluate")}
+    for section, values in overrides.items():
+        of_step["ingest" if section == "simulate" else section][section] = values
+    return {f"{step}_overrides": json.dumps(sections) for step, sections in of_step.items()}

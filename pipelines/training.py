@@ -33,7 +33,9 @@ class Outputs(NamedTuple):
 def training(
     workload: str = "movies",
     profile: str = "demo",
-    overrides: str = "{}",
+    ingest_overrides: str = "{}",
+    train_overrides: str = "{}",
+    evaluate_overrides: str = "{}",
     data: str = "simulated",
     data_version: str = "",
     code_version: str = "",
@@ -43,13 +45,14 @@ def training(
 ) -> Outputs:
     """Parameters as on the Kubeflow dashboard.
 
-    overrides: JSON over the profile, {"train": {"epochs": 3}}. data: "simulated", or a URI of source files.
+    *_overrides: JSON over the profile for that step alone, {"train": {"epochs": 3}}, so that a change of the
+    evaluation trains nothing again. data: "simulated", or a URI of source files.
     data_version, code_version: fingerprints that a cached step must match; the runners fill them in.
     """
     ingested = ingest(
         workload=workload,
         profile=profile,
-        overrides=overrides,
+        overrides=ingest_overrides,
         data=data,
         data_version=data_version,
         code_version=code_version,
@@ -57,7 +60,7 @@ def training(
     trained = train(
         workload=workload,
         profile=profile,
-        overrides=overrides,
+        overrides=train_overrides,
         num_workers=num_workers,
         use_gpu=use_gpu,
         code_version=code_version,
@@ -66,7 +69,7 @@ def training(
     evaluated = evaluate(
         workload=workload,
         profile=profile,
-        overrides=overrides,
+        overrides=evaluate_overrides,
         code_version=code_version,
         run_id=trained.outputs["Output"],
         dataset=ingested.outputs["dataset"],
@@ -77,7 +80,6 @@ def training(
         registered = register(
             workload=workload,
             profile=profile,
-            overrides=overrides,
             code_version=code_version,
             run_id=trained.outputs["Output"],
             dataset=ingested.outputs["dataset"],

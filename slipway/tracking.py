@@ -57,6 +57,14 @@ class Tracker:
     def run(self, run_id: str) -> "Run":
         return Run(self, run_id)
 
+    def resume(self, run_id: str) -> "Run":
+        """A run that was killed is running again."""
+        try:
+            self.client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            raise _tracking_error(self.uri, error) from error
+        return Run(self, run_id)
+
     def register(self, model: str, package_uri: str, version: str, run_id: str, tags: Mapping[str, str]) -> str:
         """Register a package once and give it the alias `challenger`; returns the registry's version number.
 

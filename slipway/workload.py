@@ -69,7 +69,9 @@ class Workload(Protocol):
     name: str
 
     def config(self, profile: str, overrides: Mapping[str, Any]) -> Any:
-        """The frozen configuration; raises ConfigError for an unknown profile or key."""
+        """The frozen configuration, a section per step (`simulate` is ingest's); raises ConfigError for an unknown
+        profile or key.
+        """
 
     def simulate(self, out: Path, config: Any, progress: Progress) -> None:
         """Write source files of simulated users, in a public data set's format."""
@@ -85,7 +87,7 @@ class Workload(Protocol):
     def evaluate(self, data: Path, model: Path, out: Path, config: Any, progress: Progress) -> Verdict:
         """Trained models → evaluation.json and report.html in out, and the gate's verdict."""
 
-    def export(self, data: Path, model: Path, out: Path, config: Any) -> Exported:
+    def export(self, data: Path, model: Path, out: Path) -> Exported:
         """Trained models → the files of a package in out, parity with the trained model checked."""
 
     def predictor(self, package: Package) -> Predictor: ...

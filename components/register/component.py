@@ -10,7 +10,6 @@ from components.image import IMAGE
 def register(
     workload: str,
     profile: str,
-    overrides: str,
     code_version: str,
     run_id: str,
     dataset: Input[Dataset],
@@ -22,4 +21,4 @@ def register(
 
     from components.register.step import run
 
-    return run(workload, profile, overrides, run_id, Path(dataset.path), Path(model.path), Path(evaluation.path))
+    return run(workload, profile, run_id, Path(dataset.path), Path(model.path), Path(evaluation.path))

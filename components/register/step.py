@@ -6,26 +6,22 @@ from pathlib import Path
 
 from components.report import step
 from slipway import storage, workload
-from slipway.config import parse_overrides
 from slipway.evaluation.results import Evaluation
 from slipway.package import Golden, Package, Snapshot, check_golden, write_golden
 from slipway.settings import settings
 from slipway.tracking import Tracker
 
 
-def run(
-    workload_name: str, profile: str, overrides: str, run_id: str, dataset: Path, model: Path, evaluation: Path
-) -> str:
+def run(workload_name: str, profile: str, run_id: str, dataset: Path, model: Path, evaluation: Path) -> str:
     """Returns the package's URI. The registry's alias `challenger` points at it afterwards, not before."""
     with step("register") as progress, tempfile.TemporaryDirectory(prefix="slipway-register-") as scratch:
         env = settings()
         chosen = workload.load(workload_name)
-        config = chosen.config(profile, parse_overrides(overrides))
         tracker = Tracker(env.tracking, workload_name)
         with tracker.run(run_id) as tracked:
             folder = Path(scratch) / "package"
             progress("exporting to ONNX", 0.0, {})
-            exported = chosen.export(dataset, model, folder, config)
+            exported = chosen.export(dataset, model, folder)
             write_golden(folder, [Golden(inputs, outputs) for inputs, outputs in exported.golden])
             package = Package.seal(
                 folder,

@@ -49,7 +49,7 @@ def run(
                     "profile": profile,
                     "num_workers": num_workers,
                     "use_gpu": use_gpu,
-                    **_flat(config.model_dump(mode="json")),
+                    **_flat(config.model_dump(mode="json")["train"]),
                 },
                 tags={
                     "data_sha256": data_hash,
@@ -66,7 +66,7 @@ def run(
 
 def _run(tracker: Tracker, memory: Path, profile: str) -> Run:
     if memory.exists():
-        return tracker.run(memory.read_text())
+        return tracker.resume(memory.read_text())
     env = settings()
     started = tracker.start(f"{profile}-{env.pipeline_run}", {})
     storage.write_atomically(memory, started.id)

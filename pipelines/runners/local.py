@@ -32,7 +32,6 @@ class Outcome:
     run_id: str
     admitted: bool
     evaluation: Path
-    report: Path
     log: Path
     steps: list[Step]
 
@@ -67,7 +66,6 @@ def run(
         run_id=str(outputs["run_id"]),
         admitted=bool(outputs["admitted"]),
         evaluation=Path(outputs["evaluation"].path),
-        report=Path(outputs["report"].path),
         log=log,
         steps=list(monitor.steps.values()),
     )

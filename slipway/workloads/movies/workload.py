@@ -50,7 +50,7 @@ class Movies:
 
         return evaluate(data, model, out, config.evaluate, progress)
 
-    def export(self, data: Path, model: Path, out: Path, config: "MoviesConfig") -> Exported:  # noqa: ARG002
+    def export(self, data: Path, model: Path, out: Path) -> Exported:
         from slipway.workloads.movies import golden
         from slipway.workloads.movies.export import export
         from slipway.workloads.movies.predictor import MoviesPredictor

@@ -1,0 +1,115 @@
+"""The whole DAG on this machine, for real: the gate open and closed, what is skipped, what is resumed, who waits."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from pipelines.runners import local
+from slipway import storage
+from slipway.errors import BusyError, PipelineError, TrackingError
+from slipway.package import Package
+from slipway.tracking import Tracker
+
+pytestmark = pytest.mark.slow
+
+
+def run(parameters, env):
+    outcome = local.run(parameters, env, lambda _: None)
+    return outcome, {step.name: step.state for step in outcome.steps}
+
+
+@pytest.fixture(scope="module")
+def closed(env, tiny):
+    """A run whose gate asks for more than any model can give."""
+    return run(tiny(evaluate={"gate": {"min_gain": 0.9}}), env)
+
+
+def test_a_closed_gate_registers_nothing(closed, env):
+    outcome, states = closed
+    assert not outcome.admitted
+    assert states == {"ingest": "done", "train": "done", "evaluate": "done"}
+    with pytest.raises(TrackingError, match="slipway run"):
+        Tracker(env.tracking, "movies").package_uri("movies", "challenger")
+    assert not (env.home / "objects").exists()
+    assert Tracker(env.tracking, "movies").run(outcome.run_id).tags()["gate"] == "refused"
+
+
+def test_an_open_gate_registers_a_package_that_opens_and_trains_nothing_again(closed, env, tiny, tmp_path):
+    outcome, states = run(tiny(), env)
+    assert outcome.admitted
+    assert states == {"ingest": "cached", "train": "cached", "evaluate": "done", "register": "done"}
+    uri = Tracker(env.tracking, "movies").package_uri("movies", "challenger")
+    storage.get_tree(uri, tmp_path / "package")
+    manifest = Package.open(tmp_path / "package").manifest
+    assert uri.endswith(manifest.version)
+    assert manifest.pipeline_run == outcome.name
+    assert manifest.metrics["gate/gain"] == pytest.approx(
+        Tracker(env.tracking, "movies").client.get_run(outcome.run_id).data.metrics["gate/gain"]
+    )
+
+
+def test_the_same_again_is_skipped_whole(closed, env, tiny):
+    again, states = run(tiny(evaluate={"gate": {"min_gain": 0.9}}), env)
+    assert set(states.values()) == {"cached"}
+    assert again.run_id == closed[0].run_id
+
+
+def test_a_changed_line_of_code_runs_everything_again(closed, env, tiny, monkeypatch):
+    monkeypatch.setattr("pipelines.fingerprint.code_version", lambda: "another")
+    parameters = tiny(simulate={"users": 1_000_000_000})  # refused at once: enough to see that ingest ran
+    with pytest.raises(PipelineError, match=r"step 'ingest' failed: .*users"):
+        local.run(parameters, env, lambda _: None)
+
+
+def test_a_failed_step_passes_on_its_message_and_remedy(env, tiny, tmp_path):
+    (tmp_path / "note.txt").write_text("no ratings here")
+    parameters = tiny().model_copy(update={"data": str(tmp_path)})
+    with pytest.raises(PipelineError, match="step 'ingest' failed") as failed:
+        local.run(parameters, env, lambda _: None)
+    assert "u.data" in failed.value.message + failed.value.remedy
+
+
+def test_a_second_run_on_the_same_home_is_told_to_wait(env, tiny):
+    with local._exclusive(env.home, "first"), pytest.raises(BusyError, match=f"first, pid {os.getpid()}") as busy:
+        local.run(tiny(), env, lambda _: None)
+    assert "SLIPWAY_HOME" in busy.value.remedy
+
+
+def test_ctrl_c_in_training_leaves_no_process_and_the_next_run_goes_on(env, tiny, tmp_path):
+    """The command itself, in a process group of its own, interrupted as a terminal does it."""
+    words = ["run", "--no-deploy"]
+    sections = {"simulate": {"users": 400, "items": 120, "shelves": 12, "days": 200}}
+    sections["train"] = {"epochs": 40, "tokens_per_step": 2048, "ranker.dim": 16, "ranker.max_len": 50}
+    for section, values in sections.items():
+        for key, value in values.items():
+            words += ["--set", f"{section}.{key}={value}"]
+    out = (tmp_path / "out").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from cli.main import main; main()", *words],
+        env={**os.environ, "SLIPWAY_HOME": str(env.home)},
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    checkpoints = env.home / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not any(checkpoints.glob("*/*.pt")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    out.seek(0)
+    text = out.read()
+    assert "interrupted" in text
+    assert "Traceback" not in text
+    psutil.wait_procs(children, timeout=10)
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    (memory,) = checkpoints.glob("*/mlflow_run")
+    tracker = Tracker(env.tracking, "movies")
+    assert tracker.client.get_run(memory.read_text()).info.status == "KILLED"
+    assert any(checkpoints.glob("*/*.pt"))
