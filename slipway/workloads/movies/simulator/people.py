@@ -18,6 +18,7 @@ START = 978_307_200 + 8 * 365 * DAY  # seconds since 1970; a Tuesday at 00:00 UT
 MAX_SESSIONS = 64
 MAX_SESSION_LENGTH = 50
 _SHORTEST_GAP, _LONGEST_GAP = 20, 330  # seconds; 50 films end before 05:00, and the first session starts at 06:00
+_TYPICAL_PACE = 12  # days between sessions
 _PERSISTENCE = 0.9  # of a taste's deviation, from session to session
 _TRAIT_TASTE = 0.6
 
@@ -81,7 +82,7 @@ class People:
         spread = 0.9
         wanted = np.exp(rng.normal(np.log(config.sessions) - spread**2 / 2, spread, BLOCK))
         wanted = np.clip(np.rint(wanted), 1, MAX_SESSIONS)
-        pace = np.exp(rng.normal(np.log(5), 0.8, BLOCK))  # days
+        pace = np.exp(rng.normal(np.log(_TYPICAL_PACE), 0.8, BLOCK))
         rest = 1 + np.floor(rng.exponential(size=shape) * pace[:, None])
         day = (rng.random(BLOCK) * config.days).astype(np.int64)[:, None] + np.cumsum(rest, axis=1) - rest[:, :1]
         length = np.minimum(rng.geometric(1 / config.session_length, shape), MAX_SESSION_LENGTH)

@@ -26,7 +26,8 @@ TRAIT_DIMS = 2
 SLOTS = 10
 WEEK = 7  # days; films come out, and prominence changes, once a week
 _MIN_PLACES = 4
-_POPULARITY_SPREAD = 1.4  # of log popularity within a shelf: the long tail
+_APPEAL_SPREAD = 1.6  # of shelves, in log odds
+_POPULARITY_SPREAD = 1.6  # of log popularity within a shelf: with the former, the long tail
 _FRESH_WEEKS = 6.0
 HIT_EXPONENTS = np.linspace(1.5, 0.7, SLOTS, dtype=np.float32)  # upper slots go to hits, lower ones to the tail
 
@@ -133,7 +134,7 @@ class World:
         single = np.float32
         return cls(
             features=features.astype(single),
-            appeal=rng.normal(0, 1.0, size=C).astype(single),
+            appeal=rng.normal(0, _APPEAL_SPREAD, size=C).astype(single),
             related=related.astype(single),
             film=film,
             shelf=shelf,
