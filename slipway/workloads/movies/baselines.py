@@ -21,7 +21,7 @@ from slipway.package import Frozen
 from slipway.workloads.movies.interactions import IntArray, Interactions, ItemArray
 from slipway.workloads.movies.scorer import Scores
 
-EVENTS_PER_CHUNK = 1 << 21  # bounds the pairs held at once: window * 2M * 12 bytes
+EVENTS_PER_CHUNK = 1 << 19  # bounds the pairs held at once: 12 bytes each, window of them per event
 DENSE_CELLS = 1 << 25  # up to 5,792 items the matrix is also kept dense: 128 MB at most, rows add five times faster
 
 
@@ -98,11 +98,12 @@ class Counts:
         config = config or CountsConfig()
         matrix = _co_occurrences(train, config.window, config.neighbours)
         indptr = matrix.indptr.astype(np.int64)
-        damped = matrix.data.astype(np.float64) ** config.power
-        rows = np.repeat(np.arange(train.n_items + 1), np.diff(indptr))
+        matrix.data **= np.float32(config.power)
+        sums = np.maximum(matrix.sum(axis=1), np.finfo(np.float32).tiny).astype(np.float32)
         popularity = np.maximum(np.bincount(train.items, minlength=train.n_items + 1), 1)
-        data = damped / np.bincount(rows, damped)[rows] / popularity[matrix.indices] ** config.discount
-        return cls(indptr, matrix.indices.astype(np.int32), data.astype(np.float32), config, name)
+        matrix.data /= np.repeat(sums, np.diff(indptr))
+        matrix.data /= (popularity**config.discount).astype(np.float32)[matrix.indices]
+        return cls(indptr, matrix.indices.astype(np.int32, copy=False), matrix.data, config, name)
 
     @cached_property
     def _dense(self) -> Scores | None:

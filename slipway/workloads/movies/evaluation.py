@@ -100,6 +100,11 @@ class Asked:
     whole: Interactions
     cases: IntArray
     popularity: Scores
+    simulated: bool
+
+    @property
+    def name(self) -> str:
+        return f"simulated {self.source.source}" if self.simulated else self.source.source
 
     @property
     def owners(self) -> IntArray:
@@ -123,7 +128,7 @@ def evaluate(data: Path, model: Path, out: Path, config: EvaluateConfig, progres
     popularity = Popularity.fit(split.train)
     models = _models(data, model, source, split, popularity)
     collected = _collect(models, whole, cases, config.k, not source.repeats, progress)
-    asked = Asked(source, protocol, whole, cases, popularity.counts)
+    asked = Asked(source, protocol, whole, cases, popularity.counts, simulated=(data / "oracle.json").exists())
     evaluation, per_user = _summarise(collected, asked, training, config)
 
     from slipway.evaluation.report import render  # matplotlib
@@ -236,7 +241,7 @@ def _summarise(
         )
     verdict = _judge(config.gate, primary, per_user, collected)
     evaluation = Evaluation(
-        title=f"Recommendations on {asked.source.source}: does the trained model beat counting?",
+        title=f"Recommendations on {asked.name}: does the trained model beat counting?",
         data_sha256=asked.source.sha256,
         facts=_facts(asked, len(users), training),
         protocol=asked.protocol.value,
@@ -292,7 +297,7 @@ def _slices(ranks: dict[str, IntArray], asked: Asked, k: int) -> dict[str, tuple
 def _facts(asked: Asked, users: int, training: dict[str, Any]) -> dict[str, str]:
     source = asked.source
     return {
-        "source": source.source,
+        "source": asked.name,
         "events": f"{source.events:,} of {source.users:,} users with {source.items:,} items",
         "quarantined": f"{sum(source.quarantined.values()):,} rows",
         "catalogue": f"{asked.whole.n_items:,} items, every one of them ranked",

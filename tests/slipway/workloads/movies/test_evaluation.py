@@ -14,10 +14,12 @@ from slipway.workloads.movies.baselines import Counts
 from slipway.workloads.movies.combine import Combination, CombinedScorer
 from slipway.workloads.movies.dataset import EVENTS, DataSet, snapshot_hash
 from slipway.workloads.movies.evaluation import EvaluateConfig, evaluate
+from slipway.workloads.movies.ingest import IngestConfig, ingest
 from slipway.workloads.movies.interactions import Interactions
 from slipway.workloads.movies.ranker.config import RankerConfig, TrainConfig
 from slipway.workloads.movies.ranker.scorer import RankerScorer
 from slipway.workloads.movies.ranker.training import train
+from slipway.workloads.movies.simulator import TINY, simulate
 
 USERS, ITEMS, STEPS = 300, 12, 20
 TEMPORAL = "ndcg10_full_temporal_unfiltered"
@@ -180,3 +182,20 @@ def test_weights_that_are_no_numbers_are_refused(repeating: tuple[Path, Path], t
     assert "not finite" in verdict.reason
     document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert [row["model"] for row in document["rows"] if not row["finite"]] == ["ranker", "combined"]
+
+
+@pytest.mark.slow
+def test_a_simulated_world_ranks_its_models(tmp_path: Path) -> None:
+    """popularity < Markov <= counts < ranker < oracle: what the demo's table shows, on its tiny preset."""
+    simulate(tmp_path / "files", TINY, lambda *_: None)
+    data = tmp_path / "data"
+    ingest(tmp_path / "files", data, IngestConfig(), lambda *_: None)
+    config = TrainConfig(ranker=RankerConfig(dim=64), epochs=8)
+    train(data, tmp_path / "model", config, Scaling(), lambda *_: None, tmp_path / "resume")
+    verdict = evaluate(data, tmp_path / "model", tmp_path / "out", EvaluateConfig(), lambda *_: None)
+    ndcg = [verdict.metrics[f"{m}/ndcg10_full_temporal_filtered"] for m in ("popularity", "markov", "counts", "oracle")]
+    assert ndcg == sorted(ndcg)
+    ranker = verdict.metrics["ranker/ndcg10_full_temporal_filtered"]
+    assert ndcg[-2] < ranker < ndcg[-1]
+    assert verdict.admitted, verdict.reason
+    assert Evaluation.read(tmp_path / "out").title.startswith("Recommendations on simulated ml-1m")
