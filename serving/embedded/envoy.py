@@ -26,6 +26,10 @@ MAX_BODY = 1 << 20  # bytes; a request is ids, never a payload of megabytes
 ROUTE_TIMEOUT = 15.0  # seconds; the longest that one request may take
 TYPE = "type.googleapis.com/envoy"
 BUFFER = "envoy.filters.http.buffer"
+JSON = {
+    "header": {"key": "content-type", "value": "application/json"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,7 @@ def route_table(routes: Sequence[Route], version: int) -> dict[str, Any]:
         "name": f"unmatched-{version}",
         "domains": ["*"],
         "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 404, "body": {"inline_string": message}}}],
-        "response_headers_to_add": [
-            {
-                "header": {"key": "content-type", "value": "application/json"},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ],
+        "response_headers_to_add": [JSON],
     }
     return {
         "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
@@ -107,7 +106,8 @@ def _virtual_host(route: Route) -> dict[str, Any]:
     if not any(weight for _, weight in route.weights):
         body = json.dumps({"error": f"{route.name} is not ready: no revision of it serves"}) + "\n"
         answer = {"match": {"prefix": "/"}, "direct_response": {"status": 503, "body": {"inline_string": body}}}
-        return {"name": route.name, "domains": list(route.hosts), "routes": [answer]}
+        plain = {"name": route.name, "domains": list(route.hosts), "routes": [answer]}
+        return plain | {"response_headers_to_add": [JSON]}
 
     def action(suffix: str) -> dict[str, Any]:
         weighted = [{"name": f"{name}{suffix}", "weight": weight} for name, weight in route.weights]

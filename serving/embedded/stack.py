@@ -19,7 +19,7 @@ import httpx
 
 from serving.embedded.process import reap, started
 from serving.embedded.supervisor import api_url, folders, kubeconfig, listening, lock, record_path
-from slipway.errors import NotRunningError, ServingError
+from slipway.errors import NotRunningError, PortInUseError, ServingError
 from slipway.settings import Settings
 
 __all__ = ["Service", "Stack", "down", "kubeconfig", "status", "up"]
@@ -63,7 +63,7 @@ def up(settings: Settings, timeout: float = UP) -> Stack:
             return _same(settings, find(settings))
         reap(folders(settings).records)  # what a killed supervisor left, where the kernel did not end it
         for port, setting in ((settings.http_port, "SLIPWAY_HTTP_PORT"), (settings.api_port, "SLIPWAY_API_PORT")):
-            listening(port, setting).close()
+            _wait_free(port, setting)
         kubeconfig(settings)
         with log.open("ab") as output:
             start = output.tell()
@@ -167,6 +167,18 @@ def _turn(path: Path, timeout: float) -> Iterator[None]:
                 continue
             yield
             return
+
+
+def _wait_free(port: int, setting: str, seconds: float = 2.0) -> None:
+    """A killed supervisor is a zombie, and gone for `find`, a moment before its last thread lets go of its ports."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return listening(port, setting).close()
+        except PortInUseError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
