@@ -67,6 +67,27 @@ def test_session_is_appended_and_filtered(predictor, movies_package):
     )
 
 
+def test_the_graph_is_fed_what_training_saw(predictor, movies_package):
+    """Oldest first, history before session, the newest max_len only; everything seen; the user's row, or <unk>."""
+    fed = []
+
+    class Spy:
+        def run(self, names, feed):
+            fed.append(feed)
+            return predictor.ranker.run(names, feed)
+
+    spying = replace(predictor, ranker=Spy())
+    for user, session in [(movies_package.users[7], [10, 12, 14]), (NOBODY, movies_package.items)]:
+        spying.predict(tensors(user_id=[user], session=[session]))
+        past = history(predictor, user) if user != NOBODY else []
+        whole = predictor.catalogue.index(np.array([*past, *session]))
+        feed = fed.pop()
+        assert feed["items"].tolist() == [whole[-12:].tolist()]
+        assert feed["seen"].tolist() == [whole.tolist()]
+        assert feed["user"].tolist() == [8 if user != NOBODY else 0]
+        assert (feed["counts"] == predictor.counts.score_histories([whole])).all()
+
+
 def test_unknown_user_by_session_or_popularity(predictor):
     session = predictor.predict(tensors(user_id=[NOBODY], session=[[10, 12, 14]]))
     assert session.notes["fallback"] == "session"
