@@ -190,7 +190,7 @@ def test_a_simulated_world_ranks_its_models(tmp_path: Path) -> None:
     simulate(tmp_path / "files", TINY, lambda *_: None)
     data = tmp_path / "data"
     ingest(tmp_path / "files", data, IngestConfig(), lambda *_: None)
-    config = TrainConfig(ranker=RankerConfig(dim=64), epochs=8)
+    config = TrainConfig(ranker=RankerConfig(dim=64, dropout=0.3), epochs=16, learning_rate=3e-3, tokens_per_step=2048)
     train(data, tmp_path / "model", config, Scaling(), lambda *_: None, tmp_path / "resume")
     verdict = evaluate(data, tmp_path / "model", tmp_path / "out", EvaluateConfig(), lambda *_: None)
     ndcg = [verdict.metrics[f"{m}/ndcg10_full_temporal_filtered"] for m in ("popularity", "markov", "counts", "oracle")]
