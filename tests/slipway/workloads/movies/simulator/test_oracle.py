@@ -66,6 +66,21 @@ def test_it_is_calibrated(tiny_world, cases, log_probability):
         assert abs(happened - expected) < 4 * np.sqrt((probability[within] * (1 - probability[within])).sum())
 
 
+def test_the_chosen_film_is_as_probable_as_expected(tiny_world, cases, log_probability):
+    """E[P(chosen)] = Σ P²."""
+    probability = np.exp(log_probability.astype(np.float64))
+    chosen = probability[np.arange(len(cases)), tiny_world.whole.items[cases]]
+    expected = (probability**2).sum(axis=1)
+    assert abs((chosen - expected).mean()) < 4 * (chosen - expected).std() / np.sqrt(len(cases))
+
+
+@pytest.mark.parametrize("wrong", [{"satiation": 0.0}, {"drift": 0.0}, {"relatedness": 0.0}])
+def test_another_world_explains_the_choices_less_well(tiny_world, cases, log_probability, wrong):
+    other = OracleScorer(tiny_world.config.model_copy(update=wrong)).score(tiny_world.whole, cases)
+    of_answers = np.arange(len(cases)), tiny_world.whole.items[cases]
+    assert log_probability[of_answers].mean() > other[of_answers].mean() + 0.05
+
+
 def test_its_likelihood_is_above_every_baselines(tiny_world, cases, log_probability):
     whole, train = tiny_world.whole, splits.temporal(tiny_world.whole).train
     answers = whole.items[cases]
