@@ -132,7 +132,7 @@ class Api:
         namespace: str = request.path_params.get("namespace", "")
         if request.method == "POST":
             wanted = await _body(request)
-            _metadata(wanted)["namespace"] = namespace
+            _metadata(wanted).setdefault("namespace", namespace)
             name = wanted["metadata"].get("name")
             if name and self.state.find(resource.plural, namespace, name):
                 raise ApiError(409, "AlreadyExists", f'{resource.plural} "{name}" already exists')
@@ -150,51 +150,42 @@ class Api:
 
     async def single(self, request: Request, resource: Resource) -> Response:
         namespace, name = request.path_params["namespace"], request.path_params["name"]
+        # The body first: between reading an object and writing it nothing may await, or a status gets in between.
+        body = await _sent(request)
         stored = self.state.find(resource.plural, namespace, name)
-        kind = _content_type(request)
-        if request.method == "PATCH" and kind == "application/apply-patch+yaml":
-            applied = await _body(request)
-            _metadata(applied).update(name=name, namespace=namespace)
-            if "apiVersion" not in applied or "kind" not in applied:
+        if request.method == "PATCH" and _content_type(request) == "application/apply-patch+yaml":
+            metadata = _metadata(body)
+            metadata.setdefault("name", name)
+            metadata.setdefault("namespace", namespace)
+            if "apiVersion" not in body or "kind" not in body:
                 raise ApiError(400, "BadRequest", "an applied configuration needs apiVersion and kind")
             manager = request.query_params.get("fieldManager", "unknown")
-            wanted = merge.server_side_apply(stored, applied, manager)
-            return self._store(request, resource, wanted, 200 if stored else 201)
+            return self._store(
+                request, resource, merge.server_side_apply(stored, body, manager), 200 if stored else 201
+            )
         if stored is None:
             raise MissingError(f'{resource.plural}.{schema.GROUP} "{name}" not found')
         if request.method == "PUT":
-            wanted = await _body(request)
-            _metadata(wanted).update(name=name, namespace=namespace)
-            return self._store(request, resource, wanted)
+            _metadata(body).setdefault("namespace", namespace)
+            return self._store(request, resource, body)
         if request.method == "PATCH":
-            return self._store(request, resource, await self._patched(request, stored))
+            return self._store(request, resource, _patched(request, stored, body))
         if request.method == "DELETE":
             gone = stored if request.query_params.getlist("dryRun") else None
             return JSONResponse(self._dressed(resource, gone or self.state.delete(resource.plural, namespace, name)))
         return self._answer(request, resource, stored)
 
     async def status(self, request: Request, resource: Resource) -> Response:
+        body = await _sent(request)
         stored = self.state.get(resource.plural, request.path_params["namespace"], request.path_params["name"])
         if request.method == "GET":
             return self._answer(request, resource, stored)
-        wanted = await _body(request) if request.method == "PUT" else await self._patched(request, stored)
+        wanted = body if request.method == "PUT" else _patched(request, stored, body)
         if not isinstance(wanted.get("status", {}), dict):
             raise ApiError(422, "Invalid", "status must be an object")
+        stored["metadata"]["resourceVersion"] = _metadata(wanted).get("resourceVersion", "")
         kept = stored | {"status": wanted.get("status", {})}
         return self._answer(request, resource, self.state.put(resource.plural, kept, status=True))
-
-    async def _patched(self, request: Request, stored: Object) -> Object:
-        match _content_type(request):
-            case "application/merge-patch+json":
-                return dict(merge.merge(stored, await _body(request)))
-            case "application/json-patch+json":
-                try:
-                    return dict(merge.json_patch(stored, await _body(request, list)))
-                except (ManifestError, ValueError, TypeError) as error:
-                    raise ApiError(422, "Invalid", str(error)) from error
-            case other:
-                # As for every custom resource: strategic merge needs a schema that only built-in kinds have.
-                raise ApiError(415, "UnsupportedMediaType", f"{other or 'no content type'} is not supported; use merge")
 
     def _store(self, request: Request, resource: Resource, wanted: Object, code: int = 200) -> Response:
         _validate(resource, wanted)
@@ -279,6 +270,27 @@ def _metadata(wanted: Object) -> Object:
     if not isinstance(metadata, dict):
         raise ApiError(400, "BadRequest", "metadata must be an object")
     return metadata
+
+
+async def _sent(request: Request) -> Any:
+    """The body of a PUT or PATCH, else None."""
+    if request.method not in ("PUT", "PATCH"):
+        return None
+    return await _body(request, list if _content_type(request) == "application/json-patch+json" else dict)
+
+
+def _patched(request: Request, stored: Object, body: Any) -> Object:
+    match _content_type(request):
+        case "application/merge-patch+json":
+            return dict(merge.merge(stored, body))
+        case "application/json-patch+json":
+            try:
+                return dict(merge.json_patch(stored, body))
+            except (ManifestError, ValueError, TypeError) as error:
+                raise ApiError(422, "Invalid", str(error)) from error
+        case other:
+            # As for every custom resource: strategic merge needs a schema that only built-in kinds have.
+            raise ApiError(415, "UnsupportedMediaType", f"{other or 'no content type'} is not supported; use merge")
 
 
 async def _body(request: Request, kind: type = dict) -> Any:

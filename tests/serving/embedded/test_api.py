@@ -69,6 +69,30 @@ def test_a_stale_resource_version_is_a_conflict(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["reason"]) == (409, "Conflict")
 
 
+@pytest.mark.parametrize("kind", ["application/merge-patch+json", "application/apply-patch+yaml"])
+def test_a_status_written_while_a_patch_arrives_is_no_conflict(client: TestClient, state: State, kind: str) -> None:
+    client.post(ISVC, json=OBJECT)
+
+    def slowly() -> Any:
+        yield json.dumps(changed(minReplicas=2)).encode()[:20]
+        found = state.get("inferenceservices", "default", "movies")
+        state.put("inferenceservices", found | {"status": {"url": "x"}}, status=True)
+        yield json.dumps(changed(minReplicas=2)).encode()[20:]
+
+    answer = client.patch(f"{ISVC}/movies", content=slowly(), headers={"content-type": kind})
+    assert answer.status_code == 200
+    assert answer.json()["status"] == {"url": "x"}
+    assert answer.json()["spec"]["predictor"]["minReplicas"] == 2
+
+
+def test_another_name_than_the_urls_is_refused(client: TestClient) -> None:
+    client.post(ISVC, json=OBJECT)
+    other = OBJECT | {"metadata": {"name": "films", "namespace": "default"}}
+    assert client.put(f"{ISVC}/movies", json=other).status_code == 400
+    assert client.patch(f"{ISVC}/movies", content=json.dumps(other), headers=APPLY).status_code == 400
+    assert client.post(ISVC.replace("/default/", "/other/"), json=OBJECT).status_code == 400
+
+
 def test_merge_patch_and_generation(client: TestClient) -> None:
     client.post(ISVC, json=OBJECT)
     answer = client.patch(f"{ISVC}/movies", json={"spec": {"predictor": {"canaryTrafficPercent": 10}}}, headers=MERGE)
