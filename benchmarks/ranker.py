@@ -179,19 +179,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of source files")
     parser.add_argument("--protocol", choices=["auto", "temporal", "loo"], default="loo")
-    parser.add_argument("--set", default="{}", help="JSON of TrainConfig differences; then nothing is written")
+    parser.add_argument("--epochs", type=int, help="more for small data; default: the configuration's")
+    parser.add_argument("--try", dest="trial", help="JSON of other TrainConfig differences; then nothing is written")
     arguments = parser.parse_args()
-    overrides = json.loads(arguments.set)
+    overrides: dict[str, Any] = {"protocol": arguments.protocol, **json.loads(arguments.trial or "{}")}
+    if arguments.epochs:
+        overrides["epochs"] = arguments.epochs
     about = machine()
     with tempfile.TemporaryDirectory() as name:
-        result = measure(arguments.data, Path(name), {"protocol": arguments.protocol, **overrides})
+        result = measure(arguments.data, Path(name), overrides)
     result["machine"] = about
     command = (
         f"OMP_NUM_THREADS=1 python -m benchmarks.ranker --data <{result['source']}> --protocol {arguments.protocol}"
     )
+    if arguments.epochs:
+        command += f" --epochs {arguments.epochs}"
     text = page(result, command)
     print(text)
-    if overrides:
+    if arguments.trial:
         return
     EVIDENCE.mkdir(parents=True, exist_ok=True)
     stem = f"quality-{result['source']}" + ("" if result["protocol"] == "loo" else f"-{result['protocol']}")

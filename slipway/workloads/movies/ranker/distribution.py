@@ -7,7 +7,9 @@ Ray's controller, which alone hears the reports, is a process of its own.
 import logging
 import os
 import queue
+import secrets
 import signal
+import sys
 import tempfile
 import threading
 import uuid
@@ -16,8 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Ray would otherwise write a token to the home folder, which may be read-only, and refuse clients without it.
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Ray reads these once, when it is imported. Without them it would keep a token in the home folder, which may be
+# read-only; with authentication off, whoever reaches its ports could run code as this user.
+if "ray" not in sys.modules and not {"RAY_ADDRESS", "RAY_AUTH_MODE"} & os.environ.keys():
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
@@ -75,7 +80,7 @@ def _in_process(task: Task, start: State | None, folder: Path, report: Report, u
 
 
 def _on_workers(task: Task, start: State | None, folder: Path, report: Report, scaling: Scaling) -> State:
-    with _cluster(), _sigint_restored():
+    with _cluster(scaling), _sigint_restored():
         records = Queue(actor_options={"num_cpus": 0})
         try:
             trainer = TorchTrainer(
@@ -98,11 +103,13 @@ def _on_workers(task: Task, start: State | None, folder: Path, report: Report, s
             raise _ours(error) from error
         finally:
             records.shutdown(force=True)
-    if result.checkpoint is None:
-        raise TrainingError("the workers ended without a checkpoint", "see the workers' logs in the Ray session folder")
-    with result.checkpoint.as_directory() as path:
-        state = resume.newest(Path(path), task.fingerprint)
-    assert state is not None
+    state = None
+    if result.checkpoint is not None:
+        with result.checkpoint.as_directory() as path:
+            state = resume.newest(Path(path), task.fingerprint)
+    if state is None or not state.finished:  # Ray ends so, without an error, when it is interrupted
+        done = 0 if state is None else state.epoch
+        raise TrainingError(f"the workers stopped after {done} epochs", "run again: it goes on from the last one")
     return state
 
 
@@ -164,18 +171,28 @@ def _listening(records: Queue, report: Report) -> Iterator[None]:
 
 
 @contextmanager
-def _cluster() -> Iterator[None]:
+def _cluster(scaling: Scaling) -> Iterator[None]:
     """The Ray that is there (RAY_ADDRESS, or an earlier ray.init), else one of this machine's, stopped afterwards."""
     if ray.is_initialized():
         yield
         return
+    ours: dict[str, Any] = {}
+    if not os.environ.get("RAY_ADDRESS"):
+        # More workers than cores are slow; waiting for cores that never come would be worse.
+        ours["num_cpus"] = max(os.cpu_count() or 1, scaling.num_workers)
     try:
-        ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False, **ours)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise TrainingError(
             f"Ray cannot be started or reached: {error}", "check RAY_ADDRESS, or train in process"
         ) from error
     try:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if ours and scaling.use_gpu and gpus < scaling.num_workers:
+            raise TrainingError(
+                f"{scaling.num_workers} workers need a GPU each, this machine offers Ray {gpus}",
+                "train with fewer workers or with use_gpu=false",
+            )
         yield
     finally:
         ray.shutdown()
@@ -201,6 +218,6 @@ def _ours(error: ray.train.TrainingFailedError) -> SlipwayError:
         while cause is not None:
             if isinstance(cause, SlipwayError):
                 return cause
-            cause = cause.__cause__
+            cause = getattr(cause, "_base_exc", None) or cause.__cause__  # Ray wraps what a worker raised
     first = str(error).strip().splitlines()
     return TrainingError(f"the training workers failed: {first[-1] if first else error!r}", "run again: it goes on")

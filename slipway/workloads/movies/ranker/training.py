@@ -70,10 +70,10 @@ def train(
     progress(RANKER, 0.0, {})
     beside = time.process_time() - begun
     state = distribution.fit(
-        task, scaling, resume, lambda epoch, record: progress(RANKER, epoch / config.epochs, record)
+        task, scaling, resume, lambda epoch, record: progress(RANKER, 0.95 * epoch / config.epochs, record)
     )
     begun = time.process_time()
-    progress("combine ranker and counts", 0.99, {})
+    progress("combine ranker and counts", 0.95, {})
     model = loop.build(task).eval()
     model.load_state_dict(state.best)
     scorer = RankerScorer(model)

@@ -191,7 +191,7 @@ def test_a_gpu_that_is_not_there(chain_data: Path, tmp_path: Path, small: Make) 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)  # a minute on a quiet machine
 def test_two_workers(chain_data: Path, tmp_path: Path, small: Make) -> None:
     import ray
 
@@ -207,6 +207,11 @@ def test_two_workers(chain_data: Path, tmp_path: Path, small: Make) -> None:
     assert list((tmp_path / "resume" / "ray").glob("ranker-*/checkpoint_*/epoch-0006.pt"))
     assert not ray.is_initialized()
     assert signal.getsignal(signal.SIGINT) is handler
+
+    # A worker's own error comes back as itself, its remedy included; one batch is too few for two workers.
+    with pytest.raises(TrainingError, match="too few for 2 worker") as raised:
+        train(chain_data, tmp_path / "few", small(tokens_per_step=10**6), Scaling(2), quiet, tmp_path / "resume-few")
+    assert "fewer workers" in raised.value.remedy
 
     # The newest of Ray's checkpoints is where any later run, here one in process, would go on.
     train(chain_data, tmp_path / "again", config, Scaling(), quiet, tmp_path / "resume")
