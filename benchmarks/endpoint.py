@@ -10,8 +10,8 @@ endpoint's figure (and shown as the `GET /v2/health/live` layer).
 """
 
 import argparse
-import asyncio
 import gc
+import inspect
 import json
 import os
 import platform
@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
+import uvloop
 
 from slipway.package import Package
 from slipway.workloads.movies.predictor import MoviesPredictor
@@ -38,7 +39,8 @@ ROOT = Path(__file__).parent.parent
 EVIDENCE = ROOT / "docs" / "evidence"
 ROUND = 40  # requests of one layer before the next layer's turn
 K = 10
-Ask = Callable[[int], object]  # of the user with this number
+Ask = Callable[[int], Any]  # of the user with this number; a coroutine function runs in LOOP
+LOOP = uvloop.new_event_loop()
 
 
 class Client:
@@ -140,7 +142,17 @@ def asked_by_grpc(port: int, users: list[int]) -> Ask:
     return lambda number: stub.ModelInfer(requests[number % len(requests)])
 
 
+async def timed_in_loop(ask: Ask, numbers: range, seconds: list[float]) -> None:
+    for number in numbers:
+        begun = time.perf_counter()
+        await ask(number)
+        seconds.append(time.perf_counter() - begun)
+
+
 def timed(ask: Ask, numbers: range, seconds: list[float]) -> None:
+    if inspect.iscoroutinefunction(ask):
+        LOOP.run_until_complete(timed_in_loop(ask, numbers, seconds))
+        return
     for number in numbers:
         begun = time.perf_counter()
         ask(number)
@@ -168,17 +180,14 @@ def measure(asks: dict[str, tuple[Ask, int]], requests: int) -> dict[str, list[f
 
 def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[str, Ask]:
     """Each layer between the client and session.run, alone and in this process."""
-    import uvloop
     from kserve.model_repository import ModelRepository
     from kserve.protocol.dataplane import DataPlane
-    from kserve.protocol.infer_type import InferRequest
     from prometheus_client import CollectorRegistry
 
     from serving.metrics import Metrics
     from serving.model import Answer, ServedModel
     from serving.rest import Application, decode_v2, encode_v2
 
-    loop = uvloop.new_event_loop()
     threads = ThreadPoolExecutor(1)
     model = ServedModel("movies", package, "bench", threads)
     model.load()
@@ -188,26 +197,19 @@ def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[
     bodies = [v2_json("localhost", user).split(b"\r\n\r\n", 1)[1] for user in users]
     decoded = [decode_v2(body, None, "movies") for body in bodies]
     inputs = [{"user_id": np.array([user])} for user in users]
-    calls = [loop.run_until_complete(model.preprocess(request)) for request in decoded]
+    calls = [LOOP.run_until_complete(model.preprocess(request)) for request in decoded]
     answers = [Answer(c, predictor.predict(i)) for c, i in zip(calls, inputs, strict=True)]
     histories = [_feed(predictor, one)["items"] for one in inputs]
 
-    def wire(number: int) -> object:
-        request: InferRequest = decode_v2(bodies[number % len(bodies)], None, "movies")
+    async def wire(number: int) -> None:
+        request = decode_v2(bodies[number % len(bodies)], None, "movies")
+        await model.preprocess(request)
+        encode_v2(await model.postprocess(answers[number % len(answers)]), request)
 
-        async def both() -> object:
-            await model.preprocess(request)
-            return await model.postprocess(answers[number % len(answers)])
+    async def hop(number: int) -> None:
+        await LOOP.run_in_executor(threads, int, number)
 
-        return encode_v2(loop.run_until_complete(both()), request)
-
-    def hop(number: int) -> object:
-        async def thread() -> object:
-            return await loop.run_in_executor(threads, int, number)
-
-        return loop.run_until_complete(thread())
-
-    def asgi(number: int) -> object:
+    async def asgi(number: int) -> None:
         body = bodies[number % len(bodies)]
         scope = {"type": "http", "method": "POST", "path": "/v2/models/movies/infer", "headers": HEADERS}
 
@@ -217,9 +219,8 @@ def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[
         async def send(message: Any) -> None:
             pass
 
-        return loop.run_until_complete(application(scope, receive, send))
+        await application(scope, receive, send)
 
-    asyncio.set_event_loop(loop)
     return {
         "counts": lambda number: predictor.counts.score_histories(histories[number % len(histories)]),
         "decode and encode V2 JSON": wire,
@@ -290,9 +291,9 @@ def reading(p50: dict[str, float]) -> list[str]:
         f"- {endpoint - application:.3f} ms HTTP and the client (alone: {p50['layer: GET /v2/health/live']:.3f} for an "
         "empty GET)",
         "",
-        "Layers alone run in a loop of their own with warm caches; inside a request they find the caches full of the "
-        "model's weights, so the differences are larger than the parts. At 8 connections a request waits for those "
-        "before it: one worker computes on as many threads as there are cores, and the client needs a core too. Raw "
+        "A layer alone runs with warm caches; inside a request it finds them full of the model's weights, so the "
+        "differences are larger than the parts. gRPC's rest is grpc.aio and its client. At 8 connections a request "
+        "waits for those before it: one worker computes on as many threads as there are cores, and the client needs a core too. Raw "
         "is without history lookup, counts, checks and titles, on tensors prepared beforehand.",
     ]
 
