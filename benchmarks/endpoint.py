@@ -293,8 +293,8 @@ def reading(p50: dict[str, float]) -> list[str]:
         "",
         "A layer alone runs with warm caches; inside a request it finds them full of the model's weights, so the "
         "differences are larger than the parts. gRPC's rest is grpc.aio and its client. At 8 connections a request "
-        "waits for those before it: one worker computes on as many threads as there are cores, and the client needs a core too. Raw "
-        "is without history lookup, counts, checks and titles, on tensors prepared beforehand.",
+        "waits for those before it: one worker computes on as many threads as there are cores, and the client needs a "
+        "core too. Raw is without history lookup, counts, checks and titles, on tensors prepared beforehand.",
     ]
 
 
