@@ -192,37 +192,6 @@ def test_concurrent_requests_do_not_mix(predictor, movies_package):
         assert answers == [predictor.predict(tensors(user_id=[u])).outputs["item_id"].tolist() for u in users[part::4]]
 
 
-@pytest.mark.parametrize(
-    ("inputs", "says"),
-    [
-        ({}, "user_id is missing"),
-        (tensors(user_id=[[1]]), "shape"),
-        (tensors(user_id=1), "shape"),
-        (tensors(user_id=[]), "shape"),
-        (tensors(user_id=[1] * 65), "1..64"),
-        (tensors(user_id=[-1]), "negative"),
-        ({"user_id": np.array([1.0])}, "send INT64"),
-        ({"user_id": np.array([1], dtype=np.int32)}, "send INT64"),
-        ({"user_id": np.array(["1"])}, "send INT64"),
-        (tensors(user_id=[1], users=[1]), "no input 'users'"),
-        (tensors(user_id=[1], k=[0]), "1..100"),
-        (tensors(user_id=[1], k=[101]), "1..100"),
-        (tensors(user_id=[1], k=[1, 2]), "shape"),
-        (tensors(user_id=[1], session=[[-2]]), "item -2"),
-        (tensors(user_id=[1], session=[[-1, 5]]), "only at the end"),
-        (tensors(user_id=[1], session=[[1], [2]]), "beside 1"),
-        (tensors(user_id=[1, 2], session=[1, 2]), "beside 2"),
-        (tensors(user_id=[1], session=[[[1]]]), "beside 1"),
-        (tensors(user_id=[1], session=[[1] * 1001]), "up to 1000"),
-    ],
-)
-def test_bad_requests_name_the_remedy(predictor, inputs, says):
-    with pytest.raises(RequestError) as refused:
-        predictor.predict(inputs)
-    assert says in str(refused.value)
-    assert refused.value.remedy
-
-
 ids = st.integers(-3, 400) | st.integers(-(2**63), 2**63 - 1)
 
 
