@@ -27,6 +27,7 @@ app = typer.Typer(
 console = Console(file=sys.stdout)  # this very stream: kfp.local prints, and stdout is redirected while it does
 
 GATE_REFUSED = 3
+INTERRUPTED = 130
 
 
 class Runner(StrEnum):
@@ -183,6 +184,7 @@ def main() -> None:
         if error.remedy:
             Console(stderr=True).print(f"  [bold]→[/bold] {error.remedy}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("\ninterrupted; run the same command again to go on where it was")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # Typer turns Ctrl-C into it, and says nothing
+            Console(stderr=True).print("\ninterrupted; run the same command again to go on where it was")
+        raise

@@ -5,6 +5,7 @@ training resumes from its checkpoint.
 """
 
 import fcntl
+import logging
 import os
 import uuid
 import warnings
@@ -13,6 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 from kfp import components, local
@@ -81,7 +83,7 @@ def _execute(arguments: dict[str, object], env: Settings, monitor: Monitor, log:
     )
     pipeline = components.load_component_from_text(ir.compile_ir())
     try:
-        with redirect_stdout(monitor):
+        with redirect_stdout(monitor), _logged(monitor):
             return dict(pipeline(**arguments).outputs)
     except SlipwayError:
         raise
@@ -91,6 +93,20 @@ def _execute(arguments: dict[str, object], env: Settings, monitor: Monitor, log:
                 f"step {monitor.error['step']!r} failed: {monitor.error['message']}", monitor.error["remedy"]
             ) from error
         raise PipelineError(f"the pipeline failed: {error}", f"see {log}") from error
+
+
+@contextmanager
+def _logged(stream: TextIO) -> Iterator[None]:
+    """kfp says that a step was taken from its cache on the root logger alone, which is silent by default."""
+    root, handler = logging.getLogger(), logging.StreamHandler(stream)
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
 
 
 def _step_environment(env: Settings, name: str, kubeconfig: Path | None) -> dict[str, str]:

@@ -6,10 +6,11 @@ import pytest
 
 from pipelines.parameters import Parameters, split_overrides
 from slipway.settings import Settings
+from slipway.workloads.movies import simulator
 
 TINY = {
-    "simulate": {"users": 300, "items": 120, "shelves": 12, "days": 200},
-    "train": {"epochs": 25, "tokens_per_step": 2048, "ranker": {"dim": 32, "max_len": 50, "dropout": 0.1}},
+    "simulate": simulator.TINY.model_dump(),
+    "train": {"epochs": 6, "tokens_per_step": 1024, "warmup_steps": 30, "ranker": {"dim": 64, "max_len": 50}},
 }
 
 
