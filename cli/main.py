@@ -94,16 +94,16 @@ def run(
 
 @app.command()
 def up() -> None:
-    """Start the embedded KServe in the background: API, reconciler, Envoy, and what was deployed before.
+    """Start the embedded KServe in the background, and wait for what was deployed before.
 
     [bold]Example[/bold]
 
       slipway up && export KUBECONFIG=$(slipway kubeconfig) && kubectl get inferenceservices
     """
-    from serving.embedded import stack
+    from cli import serving
 
-    with console.status("starting the embedded KServe"):
-        stack.up(settings())
+    with console.status("starting the embedded KServe") as shown:
+        serving.up(settings(), shown.update)
     status()
 
 

@@ -1,5 +1,7 @@
 """What the embedded KServe serves, on the screen: its status, and one user's recommendations with titles."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
@@ -16,6 +18,20 @@ from slipway.settings import Settings
 from slipway.workloads.movies.predictor import Catalogue, Histories
 
 SERVICE = "movies"
+
+
+READY = 60.0  # seconds that `up` waits for what was deployed before; a server imports its libraries in 4
+
+
+def up(env: Settings, say: Callable[[str], None]) -> None:
+    """Start the stack and wait until its services are ready, or until that takes too long: status tells which."""
+    stack.up(env)
+    deadline = time.monotonic() + READY
+    while waiting := [s.name for s in stack.status(env)[1] if s.ready != "True"]:
+        if time.monotonic() > deadline:
+            return
+        say(f"waiting for {', '.join(waiting)}")
+        time.sleep(0.2)
 
 
 def show_status(console: Console, env: Settings) -> None:

@@ -153,11 +153,12 @@ def _exclusive(home: Path, name: str) -> Iterator[None]:
 def _ended_children() -> Iterator[None]:
     """However the body ends, no step outlives it: an interrupt reaches us, not always our grandchildren."""
     mine = psutil.Process()
-    before = {p.pid for p in mine.children(recursive=True)}  # the serving stack stays up on purpose
+    before = set(mine.children())  # the serving stack among them: it, and what it starts meanwhile, stays up
     try:
         yield
     finally:
-        started = [p for p in mine.children(recursive=True) if p.pid not in before]
+        steps = set(mine.children()) - before
+        started = [*steps, *(p for step in steps for p in step.children(recursive=True))]
         for process in started:
             process.terminate()
         _, alive = psutil.wait_procs(started, timeout=10)

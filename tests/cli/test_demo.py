@@ -1,0 +1,100 @@
+"""What `make demo` does, on the smallest world: the line runs, the endpoint answers, `down` ends everything."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from slipway.workloads.movies import simulator
+
+pytestmark = pytest.mark.slow
+
+TRAINING = {"epochs": 6, "tokens_per_step": 1024, "warmup_steps": 30, "ranker.dim": 64, "ranker.max_len": 50}
+
+
+def free_ports(n):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def slipway(tmp_path_factory):
+    """call(*words) → what the console script prints, in a home and on ports of its own; stopped at the end."""
+    http, api = free_ports(2)
+    env = {
+        **os.environ,
+        "SLIPWAY_HOME": str(tmp_path_factory.mktemp("home")),
+        "SLIPWAY_HTTP_PORT": str(http),
+        "SLIPWAY_API_PORT": str(api),
+        "COLUMNS": "120",
+    }
+
+    def call(*words, code=0):
+        script = Path(sys.executable).with_name("slipway")
+        done = subprocess.run([script, *words], check=False, capture_output=True, text=True, env=env, timeout=400)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    call.http_port = http
+    yield call
+    call("down")
+
+
+@pytest.fixture(scope="module")
+def demo(slipway):
+    words = [f"--set=simulate.{name}={value}" for name, value in simulator.TINY.model_dump().items()]
+    words += [f"--set=train.{name}={value}" for name, value in TRAINING.items()]
+    return slipway("run", *words)
+
+
+def test_it_prints_the_table_in_order_and_where_everything_is(demo):
+    found = dict(re.findall(r"│ (\w+) +│ ([\d.]+) ±", demo))
+    assert list(found) == ["popularity", "markov", "counts", "ranker", "combined", "oracle"]
+    assert float(found["popularity"]) < float(found["counts"]) < float(found["combined"]) < float(found["oracle"])
+    for word in ("admitted", "Report", "MLflow", "models:/movies@challenger", "Endpoint", "own overhead"):
+        assert word in demo
+
+
+def test_the_answer_is_there_at_once_with_titles_and_a_request_to_paste(demo, slipway):
+    shown = slipway("recommend", "-k", "3")
+    assert re.search(r"\(\d{4}\) +│ .*\(\d{4}\) +│ +-?\d+\.\d+ │ ranker\+counts", shown)
+    command = re.search(r"curl .*", shown, re.S)[0]
+    pasted = subprocess.run(command, shell=True, check=True, capture_output=True, text=True, timeout=20)
+    answer = json.loads(pasted.stdout)
+    assert [output["shape"] for output in answer["outputs"]] == [[1, 3]] * 4
+    assert answer["parameters"]["package_version"] in demo
+
+
+def test_an_unknown_user_gets_the_popular_and_a_session_changes_it(demo, slipway):
+    assert "fallback: popularity" in slipway("recommend", "999999999")
+    assert "fallback: session" in slipway("recommend", "999999999", "--session", "5", "--session", "6")
+
+
+def test_status_names_the_service_and_its_revision(demo, slipway):
+    shown = slipway("status")
+    assert "default/movies" in shown
+    assert "movies-00001 100 %" in shown
+
+
+def test_down_leaves_no_process_and_no_port(demo, slipway):
+    family = [p for p in psutil.process_iter(["environ"]) if str(slipway.http_port) in str(p.info["environ"])]
+    assert len(family) >= 3  # the supervisor, Envoy, the model server
+    slipway("down")
+    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{slipway.http_port}/", trust_env=False)
+
+
+def test_up_again_serves_what_was_deployed(demo, slipway):
+    assert re.search(r"default/movies +│ True +│ movies-00001 100 %", slipway("up"))
+    assert "fallback: none" in slipway("recommend")
