@@ -93,4 +93,4 @@ def _metrics(metrics: Mapping[str, float]) -> str:
 def _finished(step: Step) -> str:
     if step.state == "cached":
         return "same inputs, same code: taken from an earlier run"
-    return f"{step.seconds:.1f} s, of which {step.overhead:.1f} s the step's own overhead" if step.seconds else ""
+    return f"{step.seconds:.1f} s, {step.overhead:.1f} s of it overhead (process, imports, KFP)" if step.seconds else ""

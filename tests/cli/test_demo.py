@@ -61,7 +61,7 @@ def test_it_prints_the_table_in_order_and_where_everything_is(demo):
     found = dict(re.findall(r"│ (\w+) +│ ([\d.]+) ±", demo))
     assert list(found) == ["popularity", "markov", "counts", "ranker", "combined", "oracle"]
     assert float(found["popularity"]) < float(found["counts"]) < float(found["combined"]) < float(found["oracle"])
-    for word in ("admitted", "Report", "MLflow", "models:/movies@challenger", "Endpoint", "own overhead"):
+    for word in ("admitted", "Report", "MLflow", "models:/movies@challenger", "Endpoint", "s of it overhead"):
         assert word in demo
 
 
