@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from slipway.workloads.movies.simulator import SimulatorConfig, simulate
+
 SIZES = (1_000_000, 5_000_000, 25_000_000)
 EVIDENCE = Path(__file__).parent.parent / "docs" / "evidence"
 PER_USER = 150  # ratings, about what MovieLens 25M has
@@ -75,6 +77,11 @@ def write_csv(folder: Path, rows: int) -> None:
         stream.writelines(f'{item},"Movie, The {item} (1999)",Drama|War\n' for item in range(1, ITEMS + 1))
 
 
+def write_simulated(folder: Path, rows: int) -> None:
+    """The simulator's users, 71 ratings each: sessions in time, films with a long tail."""
+    simulate(folder, SimulatorConfig(users=rows // 71), lambda *_: None)
+
+
 def measure(source: Path, out: Path) -> dict[str, float]:
     """In the child: ingest and say what it cost. The imports' share is reported apart, as it is paid once."""
     from slipway.workloads.movies.ingest import IngestConfig, ingest
@@ -97,6 +104,8 @@ def run(rows: int, form: str) -> dict[str, float | str]:
         source.mkdir()
         if form == "ml-csv":
             write_csv(source, rows)
+        elif form == "simulated":
+            write_simulated(source, rows)
         else:
             write_ml1m(source, rows, bad=form.endswith("bad lines"))
         events = source / ("ratings.csv" if form == "ml-csv" else "ratings.dat")
@@ -106,7 +115,9 @@ def run(rows: int, form: str) -> dict[str, float | str]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        return {"format": form, "rows": rows, "source_mib": events.stat().st_size / 2**20, **json.loads(child.stdout)}
+        measured = json.loads(child.stdout)
+        rows = measured["events"] if form == "simulated" else rows
+        return {"format": form, "rows": rows, "source_mib": events.stat().st_size / 2**20, **measured}
 
 
 def table(results: list[dict[str, float | str]]) -> str:
@@ -143,7 +154,8 @@ def report(about: dict[str, float | str], results: list[dict[str, float | str]])
         "# Ingestion: rows per second and peak memory\n\n"
         f"`python -m benchmarks.ingest`; {facts}.\n\n{table(results)}\n\n"
         "Generated ratings in the files of MovieLens 1M (`::`) and 25M (CSV), 150 a user, their times in no order. "
-        "*Bad lines*: one in 5,000 is no rating, so every block is judged line by line. Seconds are those of `ingest` "
+        "*Bad lines*: one in 5,000 is no rating, so every block is judged line by line. *Simulated*: the simulator's "
+        "own ratings, in the files of MovieLens 1M. Seconds are those of `ingest` "
         "in a fresh process, from the first byte read to the renamed data set; the imports are not in them. Where the "
         "load before is above the number of cores, seconds and rows/s say how busy the machine was with other work, "
         "and only CPU-s what ingestion cost. Peak MiB is the whole process's resident memory; what grows in it is the "
@@ -162,7 +174,7 @@ def main() -> None:
     about = machine()
     sizes = (arguments.rows,) if arguments.rows else SIZES
     results: list[dict[str, float | str]] = []
-    for form in ("ml-1m", "ml-csv", "ml-1m, bad lines"):
+    for form in ("ml-1m", "ml-csv", "ml-1m, bad lines", "simulated"):
         for rows in sizes:
             results.append(run(rows, form))
             print(table(results[-1:]).splitlines()[-1], flush=True)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,16 +18,8 @@ pytestmark = pytest.mark.slow
 TRAINING = {"epochs": 6, "tokens_per_step": 1024, "warmup_steps": 30, "ranker.dim": 64, "ranker.max_len": 50}
 
 
-def free_ports(n):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
-def slipway(tmp_path_factory):
+def slipway(tmp_path_factory, free_ports):
     """call(*words) → what the console script prints, in a home and on ports of its own; stopped at the end."""
     http, api = free_ports(2)
     env = {

@@ -1,0 +1,91 @@
+"""Ctrl-C in every phase of a run: nothing half-written, no process left, and the next run goes on where it was."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from slipway.tracking import Tracker
+from slipway.workloads.movies import simulator
+
+pytestmark = pytest.mark.slow
+
+WORLD = {f"simulate.{name}": value for name, value in simulator.TINY.model_dump().items()}
+TRAINING = {"epochs": 6, "tokens_per_step": 1024, "warmup_steps": 30, "ranker.dim": 64, "ranker.max_len": 50}
+WORDS = [f"--set={name}={value}" for name, value in (WORLD | {f"train.{n}": v for n, v in TRAINING.items()}).items()]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def started(home, free_ports):
+    """started() → `slipway run` in a process group of its own, as a terminal gives it; all stopped at the end."""
+    http, api = free_ports(2)
+    env = {
+        **os.environ,
+        "SLIPWAY_HOME": str(home),
+        "SLIPWAY_HTTP_PORT": str(http),
+        "SLIPWAY_API_PORT": str(api),
+        "COLUMNS": "120",
+    }
+    script = Path(sys.executable).with_name("slipway")
+
+    def start():
+        return subprocess.Popen(
+            [script, "run", *WORDS],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    yield start
+    subprocess.run([script, "down"], env=env, check=True, timeout=60)
+
+
+def wait_for(home, process, phase, earlier):
+    """Until the body of this step runs, by the log of this very run."""
+    mark = f'"event": "start", "step": "{phase}"'
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        for log in set(home.glob("runs/*.log")) - earlier:
+            if mark in log.read_text():
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"{phase} did not begin: {process.communicate()[0]}")
+
+
+@pytest.mark.parametrize("phase", ["ingest", "train", "evaluate", "register", "deploy"])
+def test_an_interrupt_leaves_nothing_and_says_how_to_go_on(phase, home, started):
+    earlier = set(home.glob("runs/*.log"))
+    process = started()
+    wait_for(home, process, phase, earlier)
+    steps = [p for p in psutil.process_iter(["cmdline"]) if "executor_main" in " ".join(p.info["cmdline"] or [])]
+    os.killpg(process.pid, signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, text
+    assert "run the same command again" in text
+    assert "Traceback" not in text
+    psutil.wait_procs(steps, timeout=10)
+    assert not [p for p in steps if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not list(home.glob("objects/**/*.part"))
+
+
+def test_the_next_run_goes_on_to_the_end(home, started):
+    process = started()
+    text, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, text
+    for step in ("ingest", "train", "evaluate"):
+        assert f"≡ {step}" in text, text
+    assert "admitted" in text
+    runs = Tracker(f"sqlite:///{home}/mlflow.db", "movies").client.search_runs(["1"])
+    assert [run.info.status for run in runs] == ["FINISHED"]  # interrupted in training, resumed, one run
