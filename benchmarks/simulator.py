@@ -123,7 +123,7 @@ def main() -> None:
         "# The simulator: speed and memory",
         "",
         f"`{command}`, {facts['date']}, {machine}; one process and one thread per line, "
-        f"load average {facts['load_average']:.1f} (where it is above 1, other work ran too: read CPU seconds, not wall time).",
+        f"load average {facts['load_average']:.1f} (above 1, other work ran too: read CPU seconds, not wall time).",
         "",
         "| users | ratings | ratings per CPU-second | CPU s | wall s | peak memory MB | files MB |",
         "|--:|--:|--:|--:|--:|--:|--:|",
