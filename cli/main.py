@@ -80,8 +80,10 @@ def run(
         return
 
     from cli import training
+    from pipelines import fingerprint
     from serving.embedded import stack
 
+    fingerprint.data_version(data)  # a folder that is not there needs no serving stack
     kubeconfig = None
     if deploy:
         stack.up(settings())
