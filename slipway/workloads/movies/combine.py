@@ -20,7 +20,7 @@ from slipway.workloads.movies.scorer import Scorer, Scores
 
 TINY = 1e-12  # counts that sum to nothing say nothing
 FILE = "combine.json"
-WEIGHTS = (0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+WEIGHTS = (0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)  # 10: the counts decide, the ranker breaks ties
 EPSILONS = (1e-5, 1e-4, 1e-3)
 
 

@@ -41,6 +41,7 @@ class TrainConfig(Frozen):
     counts: CountsConfig = CountsConfig()
     protocol: Literal["auto", "temporal", "loo"] = Field("auto", description="auto: temporal where there are times")
     epochs: int = Field(4, ge=1, le=10_000)
+    max_events: int | None = Field(None, ge=1, description="cuts epochs so that no more pass in all; at least one epoch")
     learning_rate: float = Field(2e-3, gt=0)
     warmup_steps: int = Field(100, ge=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -49,3 +50,10 @@ class TrainConfig(Frozen):
     validation_cases: int = Field(1000, ge=1, description="drawn once by seed")
     patience: int | None = Field(None, ge=1, description="stop after so many validations without a better one")
     seed: int = Field(0, ge=0)
+
+    def affordable(self, events: int) -> Self:
+        """This configuration with its epochs cut to max_events, for a training set of so many events."""
+        if self.max_events is None:
+            return self
+        epochs = max(1, min(self.epochs, self.max_events // max(events, 1)))
+        return self.model_copy(update={"epochs": epochs})

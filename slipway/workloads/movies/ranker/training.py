@@ -61,6 +61,7 @@ def train(
     whole = Interactions.from_events(dataset.scan_events(data).collect())
     protocol = choose(config.protocol, snapshot.timed)
     parts = split(whole, protocol)
+    config = config.affordable(len(parts.train.items))
     progress("train counts", 0.0, {})
     counts = Counts.fit(parts.train, config.counts)
     validation = Validation.draw(

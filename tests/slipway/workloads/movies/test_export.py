@@ -134,3 +134,15 @@ def test_a_model_of_other_data_is_refused(movies_package: object, tmp_path: Path
     with pytest.raises(PackageError, match="was trained on"):
         export.export(data, movies_package.model, tmp_path / "out")  # type: ignore[attr-defined]
     assert not (tmp_path / "out").exists()
+
+
+def test_large_scores_are_not_taken_for_other_ones(tmp_path: Path) -> None:
+    """At weight 10 scores are sums around -100, where float32 itself is coarser than an absolute tolerance."""
+    rng, V = np.random.default_rng(1), 3_000
+    items = rng.integers(1, V + 1, size=6_000).astype(np.int32)
+    history = Interactions(np.arange(0, len(items) + 1, 20), items, None, np.arange(300), np.arange(-1, V))
+    torch.manual_seed(0)
+    model = Ranker(RankerConfig(dim=16, heads=2, max_len=MAX_LEN), V, 300)
+    graph = export.ServedGraph(model, Combination(weight=10, epsilon=1e-5)).eval()
+    export.write_graph(graph, tmp_path / "ranker.onnx")
+    export.check_parity(graph, tmp_path / "ranker.onnx", history, Counts.fit(history))
