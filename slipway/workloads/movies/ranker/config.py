@@ -41,7 +41,7 @@ class TrainConfig(Frozen):
     counts: CountsConfig = CountsConfig()
     protocol: Literal["auto", "temporal", "loo"] = Field("auto", description="auto: temporal where there are times")
     epochs: int = Field(4, ge=1, le=10_000)
-    max_events: int | None = Field(None, ge=1, description="cuts epochs so that no more pass in all; at least one epoch")
+    max_events: int | None = Field(None, ge=1, description="cuts epochs so that no more pass, but to no less than one")
     learning_rate: float = Field(2e-3, gt=0)
     warmup_steps: int = Field(100, ge=0)
     weight_decay: float = Field(0.01, ge=0)
