@@ -1,12 +1,7 @@
 """The whole DAG on this machine, for real: the gate open and closed, what is skipped, what is resumed, who waits."""
 
 import os
-import signal
-import subprocess
-import sys
-import time
 
-import psutil
 import pytest
 
 from pipelines.runners import local
@@ -78,38 +73,3 @@ def test_a_second_run_on_the_same_home_is_told_to_wait(env, tiny):
     with local._exclusive(env.home, "first"), pytest.raises(BusyError, match=f"first, pid {os.getpid()}") as busy:
         local.run(tiny(), env, lambda _: None)
     assert "SLIPWAY_HOME" in busy.value.remedy
-
-
-def test_ctrl_c_in_training_leaves_no_process_and_the_next_run_goes_on(env, tiny, tmp_path):
-    """The command itself, in a process group of its own, interrupted as a terminal does it."""
-    words = ["run", "--no-deploy"]
-    sections = {"simulate": {"users": 400, "items": 120, "shelves": 12, "days": 200}}
-    sections["train"] = {"epochs": 40, "tokens_per_step": 2048, "ranker.dim": 16, "ranker.max_len": 50}
-    for section, values in sections.items():
-        for key, value in values.items():
-            words += ["--set", f"{section}.{key}={value}"]
-    out = (tmp_path / "out").open("w+")
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from cli.main import main; main()", *words],
-        env={**os.environ, "SLIPWAY_HOME": str(env.home)},
-        stdout=out,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    checkpoints = env.home / "checkpoints"
-    deadline = time.monotonic() + 120
-    while not any(checkpoints.glob("*/*.pt")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    children = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    out.seek(0)
-    text = out.read()
-    assert "interrupted" in text
-    assert "Traceback" not in text
-    psutil.wait_procs(children, timeout=10)
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    (memory,) = checkpoints.glob("*/mlflow_run")
-    tracker = Tracker(env.tracking, "movies")
-    assert tracker.client.get_run(memory.read_text()).info.status == "KILLED"
-    assert any(checkpoints.glob("*/*.pt"))
