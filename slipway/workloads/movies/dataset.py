@@ -23,6 +23,7 @@ from typing import Literal, Self
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from slipway.errors import BusyError, SourceError
 from slipway.package import Frozen, sha256
@@ -67,7 +68,11 @@ class DataSet(Frozen):
 
 
 def read(folder: Path) -> DataSet:
-    return DataSet.model_validate_json((folder / "dataset.json").read_bytes())
+    """Raises SourceError when the folder holds no data set."""
+    try:
+        return DataSet.model_validate_json((folder / "dataset.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        raise SourceError(f"{folder} is no data set: {error}", "ingest the source again") from error
 
 
 def scan_events(folder: Path) -> pl.LazyFrame:
