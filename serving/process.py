@@ -1,13 +1,15 @@
 """kserve's ModelServer, closed where the SDK leaves it open. Knows start, stop and what listens; no request.
 
 Changed: which address is listened on, the REST application, a gRPC port that nobody shares, no repository calls, and
-shutdown in one order: stop listening, answer what is in progress, then gRPC, then exit 0.
+shutdown in one order: not ready, answer what still comes, stop listening, answer what is in progress, then gRPC, then
+exit 0.
 """
 
 import asyncio
 import logging
 import signal
 import socket
+import time
 from importlib import metadata
 from typing import Any
 
@@ -21,6 +23,9 @@ from serving.model import ServedModel
 from serving.rest import Application
 
 GRACE_SECONDS = 30
+LOOK_SECONDS = 0.05
+QUIET_LOOKS = 5  # without a new request, before the socket is closed; several, because a starved process sleeps long
+LEAVE_SECONDS = 5.0  # at most, while requests keep coming: whoever sends them was told to go
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy's idle timeout, or the proxy meets closed connections
 
 log = logging.getLogger("slipway.serving")
@@ -40,6 +45,24 @@ class Plane(DataPlane):
         return {**facts, "versions": [model.version], "platform": f"slipway_{model.package.manifest.workload}"}
 
 
+class Server(uvicorn.Server):
+    """Takes leave before it goes: uvicorn alone drops a request that was sent but not yet read."""
+
+    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+        super().__init__(config)
+        self.application = application
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.application.leaving = True
+        end = time.monotonic() + LEAVE_SECONDS
+        received, quiet = -1, 0
+        while quiet < QUIET_LOOKS and time.monotonic() < end:
+            quiet = quiet + 1 if received == self.application.received else 0
+            received = self.application.received
+            await asyncio.sleep(LOOK_SECONDS)
+        await super().shutdown(sockets)
+
+
 class ModelProcess(ModelServer):
     """Serves one loaded model on a socket that listens already, and on grpc_port unless that is 0."""
 
@@ -55,9 +78,10 @@ class ModelProcess(ModelServer):
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises PortInUseError when gRPC's port is taken."""
-        server = uvicorn.Server(
+        application = Application(self.dataplane, self.metrics)
+        server = Server(
             uvicorn.Config(
-                Application(self.dataplane, self.metrics),
+                application,
                 http="httptools",
                 ws="none",
                 lifespan="off",
@@ -66,7 +90,8 @@ class ModelProcess(ModelServer):
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+            ),
+            application,
         )
         # uvicorn catches these, drains, and raises them again for us: by then there is nothing left to do.
         for number in (signal.SIGTERM, signal.SIGINT):

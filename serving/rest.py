@@ -52,6 +52,13 @@ class EncodingError(RequestError):
     """HTTP 415."""
 
 
+class LeavingError(RequestError):
+    """HTTP 503."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down", "ask another replica")
+
+
 STATUS: dict[type[Exception], int] = {
     TooLargeError: 413,
     TooSlowError: 408,
@@ -63,6 +70,7 @@ STATUS: dict[type[Exception], int] = {
     InvalidInput: 400,
     ModelNotFound: 404,
     ModelNotReady: 503,
+    LeavingError: 503,
 }
 
 
@@ -72,6 +80,8 @@ class Application:
     def __init__(self, plane: DataPlane, metrics: Metrics) -> None:
         self.plane = plane
         self.metrics = metrics
+        self.received = 0  # requests to predict
+        self.leaving = False  # still answers, but says that it is not ready and closes each connection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -85,7 +95,7 @@ class Application:
         started = time.perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         route, name = _route(scope["path"])
-        fallback = ""
+        fallback, closing = "", False
         with self.metrics.running.track_inprogress():
             try:
                 if route in {"v1", "v2"}:
@@ -96,8 +106,10 @@ class Application:
                 return
             except Exception as error:
                 status, body, extra = _refusal(error)
-                if "expect" in headers and not isinstance(error, TooSlowError):
-                    extra.append((b"connection", b"close"))  # the client may never send the body it announced
+                # The client may never send the body it announced.
+                closing = "expect" in headers and not isinstance(error, TooSlowError)
+            if closing or self.leaving:
+                extra.append((b"connection", b"close"))
             await send(
                 {
                     "type": "http.response.start",
@@ -112,6 +124,7 @@ class Application:
     async def _infer(
         self, route: str, name: str, scope: Scope, headers: dict[str, str], receive: Receive
     ) -> tuple[Body, str]:
+        self.received += 1
         if scope["method"] != "POST":
             raise MethodError(scope["method"], "POST")
         if headers.get("content-encoding", "identity") != "identity":
@@ -156,6 +169,8 @@ class Application:
             case "live":
                 return {"live": True}
             case "server ready":
+                if self.leaving:
+                    raise LeavingError
                 return {"ready": await self.plane.ready()}
             case "server":
                 return self.plane.metadata()
@@ -164,6 +179,8 @@ class Application:
             case "metadata":
                 return await self.plane.model_metadata(self._model(name))
         name = self._model(name)  # "ready"
+        if self.leaving:
+            raise LeavingError
         if not await self.plane.model_ready(name):
             raise ModelNotReady(name)
         return {"name": name, "ready": True}
