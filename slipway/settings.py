@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     store_uri: str = Field("", description="objects: file:///… or s3://bucket/prefix; default <home>/objects")
     s3_endpoint_url: str | None = Field(None, description="S3 endpoint where it is not AWS's own")
     tracking_uri: str = Field("", description="MLflow: sqlite:///… or http://…; default <home>/mlflow.db")
+    data_set: str = Field("simulated", pattern="^[a-z0-9][a-z0-9_-]*$", description="data set of the lake's commands")
+    events_url: str = Field("redis://127.0.0.1:6379/0", description="event stream: redis://… or kafka://host:port")
     http_port: int = Field(8080, ge=1, le=65535, description="the ingress (Envoy) of the embedded KServe")
     api_port: int = Field(8081, ge=1, le=65535, description="the Kubernetes-style API of the embedded KServe")
     namespace: str = Field("default", description="Kubernetes namespace of the InferenceServices")

@@ -1,0 +1,1 @@
+"""The lake: versioned tables of Parquet below one store URI."""

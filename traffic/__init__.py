@@ -1,0 +1,1 @@
+"""Plays production: simulated people ask the endpoint, look, click, rate and come back."""
