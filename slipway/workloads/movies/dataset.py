@@ -41,6 +41,19 @@ EVENTS = pl.Schema(
         "source_row": pl.Int64(),  # 1-based line in the source: the tie-breaker
     }
 )
+LAKE_EVENTS = pl.Schema(  # processed/<data set>/events of the lake, partitioned by date; every event has a time there
+    {
+        "user": pl.Int64(),
+        "item": pl.Int64(),
+        "timestamp": pl.Datetime("ms", "UTC"),
+        "rating": pl.Float32(),  # null where the action is not a rating
+        "action": pl.Enum(["rating", "edit", "interaction", "click", "view"]),
+        "source_row": pl.Int64(),  # 1-based line in the source file; null from the stream
+        "event_id": pl.String(),  # null from files
+        "request_id": pl.String(),  # of the recommendation that this event answers; else null
+        "date": pl.Date(),  # of timestamp, in UTC: the partition
+    }
+)
 ITEMS = pl.Schema({"item": pl.Int64(), "title": pl.String(), "genres": pl.List(pl.String()), "year": pl.Int32()})
 USERS = pl.Schema(
     {
