@@ -4,8 +4,10 @@ SlipwayError
 ├── ConfigError            a setting, profile or parameter that cannot be used
 ├── SourceError            input files that cannot be recognised or read
 │   └── QuarantineLimitError   more bad rows than the limit allows
+├── DataQualityError       a table that breaks its suite's hard rules
 ├── StorageError           an object store that refused or lost something
-│   └── ObjectNotFoundError    no object at that URI
+│   ├── ObjectNotFoundError    no object at that URI
+│   └── ColumnsError           rows whose columns are not the table's
 ├── PackageError           a model package that must not be served
 │   ├── IntegrityError         a missing, added or changed file
 │   ├── SignatureError         tensors that are not what package.json says
@@ -45,7 +47,7 @@ class SourceError(SlipwayError):
 class QuarantineLimitError(SourceError):
     """bad of total rows were quarantined, which is a larger share than limit."""
 
-    def __init__(self, bad: int, total: int, limit: float, quarantine: Path, reasons: dict[str, int]) -> None:
+    def __init__(self, bad: int, total: int, limit: float, quarantine: Path | str, reasons: dict[str, int]) -> None:
         self.bad, self.total, self.limit, self.quarantine, self.reasons = (
             bad,
             total,
@@ -60,6 +62,15 @@ class QuarantineLimitError(SourceError):
         )
 
 
+class DataQualityError(SlipwayError):
+    """suite refused a table: failed names the broken checks with their counts; the message shows their first rows."""
+
+    def __init__(self, suite: str, failed: dict[str, int], shown: str, remedy: str) -> None:
+        self.suite, self.failed = suite, failed
+        counts = ", ".join(f"{check}: {count:,}" for check, count in failed.items())
+        super().__init__(f"{suite} refused the data ({counts})\n{shown}", remedy)
+
+
 class StorageError(SlipwayError):
     pass
 
@@ -70,13 +81,26 @@ class ObjectNotFoundError(StorageError):
         super().__init__(f"there is no object at {uri}", "check the URI, and that the run that writes it finished")
 
 
+class ColumnsError(StorageError):
+    """wrong: what is wrong with each column, in words."""
+
+    def __init__(self, uri: str, wrong: list[str]) -> None:
+        self.uri, self.wrong = uri, wrong
+        super().__init__(
+            f"the columns are not those of {uri}: {'; '.join(wrong)}",
+            "bring the rows to the table's columns, or write them to a table of another name",
+        )
+
+
 class PackageError(SlipwayError):
     pass
 
 
 class IntegrityError(PackageError):
-    def __init__(self, message: str) -> None:
-        super().__init__(message, "fetch the package again from the registry; never edit one in place")
+    def __init__(
+        self, message: str, remedy: str = "fetch the package again from the registry; never edit one in place"
+    ) -> None:
+        super().__init__(message, remedy)
 
 
 class SignatureError(PackageError):

@@ -9,11 +9,17 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from slipway import workloads
 from slipway.errors import ConfigError
 from slipway.package import Package, Signature, Tensors
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from slipway.lake.lake import Lake
+    from slipway.validation.report import Report
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,14 @@ class Workload(Protocol):
         """Trained models → the files of a package in out, parity with the trained model checked."""
 
     def predictor(self, package: Package) -> Predictor: ...
+
+    def validate(self, lake: "Lake", data_set: str, progress: Progress) -> "list[Report]":
+        """Check each table of a data set in the lake against its suites. Raises StorageError, nothing for bad data."""
+
+    def reclean(self, lake: "Lake", data_set: str, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """Rows of the quarantine (row, source, line, text, rejected_at), cleaned as new ones would be: the good ones
+        are in the lake afterwards, each once however often they come. Returns row and reason, null for a good one.
+        """
 
 
 def names() -> list[str]:

@@ -13,6 +13,10 @@ from slipway.workload import Exported, Predictor, Progress, Scaling, Verdict
 from slipway.workloads.movies import dataset
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from slipway.lake.lake import Lake
+    from slipway.validation.report import Report
     from slipway.workloads.movies.config import MoviesConfig
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -65,3 +69,13 @@ class Movies:
         from slipway.workloads.movies.predictor import MoviesPredictor
 
         return MoviesPredictor.open(package.folder)
+
+    def validate(self, lake: "Lake", data_set: str, progress: Progress) -> "list[Report]":
+        from slipway.workloads.movies.checking import check
+
+        return check(lake, data_set, progress)
+
+    def reclean(self, lake: "Lake", data_set: str, rows: "pl.DataFrame") -> "pl.DataFrame":
+        from slipway.workloads.movies.recleaning import reclean
+
+        return reclean(lake, data_set, rows)
