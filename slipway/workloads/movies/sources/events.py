@@ -15,20 +15,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from slipway.workloads.movies.cleaning import Rules, Scale, violations
 from slipway.workloads.movies.interactions import IntArray
 from slipway.workloads.movies.sources.lines import BAD, Block, Reason, bad_lines, check_header
 
 DAY = 86_400  # seconds
 _DIGITS = 18  # of the longest number: fits in 64 bits, with room
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The ratings that a source can have; `decimals`: whether they may be written with a point."""
-
-    low: float
-    high: float
-    decimals: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,14 +168,8 @@ class EventFile:
 
     def _check_values(self, events: pl.DataFrame, block: Block, known_items: IntArray | None) -> Parsed:
         """Take out what is well written and cannot be true."""
-        wrong: list[tuple[Reason, pl.Series]] = []
-        if self.scale is not None:
-            wrong.append((Reason.RATING, ~events["rating"].is_between(self.scale.low, self.scale.high)))
-        if self.timed:
-            tomorrow = int(time.time()) + DAY
-            wrong.append((Reason.TIMESTAMP, ~events["seconds"].is_between(self.earliest, tomorrow)))
-        if known_items is not None:
-            wrong.append((Reason.UNKNOWN_ITEM, pl.Series(~np.isin(events["item"].to_numpy(), known_items))))
+        tomorrow = int(time.time()) + DAY
+        wrong = list(violations(events, Rules(self.scale, self.earliest, tomorrow, known_items, time="seconds")))
         if not any(mask.any() for _, mask in wrong):
             return Parsed(events, pl.DataFrame(schema=BAD))
         first = pl.coalesce([pl.when(mask).then(pl.lit(reason)) for reason, mask in wrong])

@@ -19,7 +19,7 @@ BAD = pl.Schema({"line": pl.Int64(), "reason": pl.String(), "text": pl.String()}
 
 
 class Reason(StrEnum):
-    """Why a line is in quarantine. The names are stable: dashboards and tests count them."""
+    """Why a line, or a message of the stream, is in quarantine. The names are stable: dashboards and tests count them."""
 
     FIELDS = "fields"  # another number of fields than the format has, or fields that are not delimited as it says
     NUMBER = "number"  # a field that should be a number is none
@@ -28,7 +28,14 @@ class Reason(StrEnum):
     ENCODING = "encoding"  # bytes that the file's encoding does not have
     TRUNCATED = "truncated"  # the last line, which breaks off
     UNKNOWN_ITEM = "unknown_item"  # the items file does not have it
-    DUPLICATE = "duplicate"  # said before, on an earlier line
+    DUPLICATE = "duplicate"  # said before, on an earlier line or in an earlier message
+    JSON = "json"  # a message that is no JSON object
+    MISSING = "missing"  # a field that the message must have
+    TYPE = "type"  # a field of another JSON type than it must have
+    ACTION = "action"  # none of the actions that there are
+    LISTS = "lists"  # lists of an exposure that are not of one length, or are empty
+    SIZE = "size"  # a message longer than any good one
+    CLOCK = "clock"  # sent in the future: the producer's clock is wrong
 
 
 @dataclass(frozen=True)

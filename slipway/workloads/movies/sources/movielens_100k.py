@@ -4,7 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
-from slipway.workloads.movies.sources.events import EventFile, Scale
+from slipway.workloads.movies.cleaning import Scale
+from slipway.workloads.movies.sources.events import EventFile
 from slipway.workloads.movies.sources.lines import read_table
 from slipway.workloads.movies.sources.source import (
     NO_GENRES,
