@@ -72,6 +72,7 @@ class ServedModel(kserve.Model):
                 "package the model again with this version of Slipway, or serve it with the version that made it",
             )
         check_golden(package, lambda inputs: predictor.predict(inputs).outputs)
+        predictor.connect()
         self.package, self.predictor = package, predictor
         self.ready = True
         return self.ready

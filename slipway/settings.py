@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     tracking_uri: str = Field("", description="MLflow: sqlite:///… or http://…; default <home>/mlflow.db")
     data_set: str = Field("simulated", pattern="^[a-z0-9][a-z0-9_-]*$", description="data set of the lake's commands")
     events_url: str = Field("redis://127.0.0.1:6379/0", description="event stream: redis://… or kafka://host:port")
+    feature_store: Path | None = Field(
+        None, description="Feast repository whose online store the model server reads; none: the package alone"
+    )
     http_port: int = Field(8080, ge=1, le=65535, description="the ingress (Envoy) of the embedded KServe")
     api_port: int = Field(8081, ge=1, le=65535, description="the Kubernetes-style API of the embedded KServe")
     namespace: str = Field("default", description="Kubernetes namespace of the InferenceServices")

@@ -48,6 +48,9 @@ class Predictor(Protocol):
     @property
     def signature(self) -> Signature: ...
 
+    def connect(self) -> None:
+        """Begin to use what the feature store knows beyond the package; the golden answers were given without it."""
+
     def predict(self, inputs: Tensors) -> Prediction:
         """Raises RequestError, naming the remedy, for anything that a client got wrong; nothing else."""
 

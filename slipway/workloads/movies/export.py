@@ -54,6 +54,7 @@ class ServedModel(Frozen):
     n_users: int
     filter_seen: bool
     has_user_embedding: bool
+    until: int | None  # milliseconds since 1970 UTC of the newest event: what comes after is not in the histories
     counts: CountsConfig
     combine: Combination
 
@@ -106,7 +107,7 @@ def export(data: Path, model: Path, out: Path) -> None:
         draft.unlink(missing_ok=True)
     shutil.copyfile(model / "counts.npz", out / "counts.npz")
     _write_tables(data, whole, out)
-    _write_model(trained, counts, combination, out)
+    _write_model(trained, counts, combination, whole, out)
 
 
 def write_graph(graph: ServedGraph, path: Path) -> None:
@@ -235,13 +236,14 @@ def _write_tables(data: Path, whole: Interactions, out: Path) -> None:
     np.save(out / "popularity.npy", popularity)
 
 
-def _write_model(trained: Trained, counts: Counts, combination: Combination, out: Path) -> None:
+def _write_model(trained: Trained, counts: Counts, combination: Combination, whole: Interactions, out: Path) -> None:
     served = ServedModel(
         max_len=trained.config.max_len,
         n_items=trained.n_items,
         n_users=trained.n_users,
         filter_seen=trained.filter_seen,
         has_user_embedding=trained.config.user_dim > 0,
+        until=None if whole.times is None else int(whole.times.max()),
         counts=counts.config,
         combine=combination,
     )

@@ -1,12 +1,13 @@
 """Answers one request from a package's files: who asks, what they did, what comes next. Knows no wire and no training.
 
-The history that the package holds is everything up to the data snapshot; the session of a request is what happened
-since, so it is appended. Only numpy, onnxruntime and the package's files: no torch, ray, mlflow or kserve.
+The history that the package holds is everything up to the data snapshot. What happened since comes from the feature
+store, once it is connected, and from the session of a request; it is appended in that order, an item of the session
+that the store knows already only once. Only numpy, onnxruntime and the package's files: no torch, ray, mlflow or kserve.
 """
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +23,7 @@ from slipway.package import MANIFEST, Signature, Tensors
 from slipway.workload import Prediction
 from slipway.workloads.movies.baselines import Counts
 from slipway.workloads.movies.interactions import IntArray, ItemArray
+from slipway.workloads.movies.recent import Features, Reader, Recent
 from slipway.workloads.movies.request import SIGNATURE, Request
 from slipway.workloads.movies.scorer import Scores
 
@@ -32,7 +34,7 @@ class Fallback(StrEnum):
     """How a row was answered, from the best way to the most degraded one; a batch reports its most degraded row."""
 
     NONE = "none"  # a known user, by ranker and counts
-    SESSION = "session"  # an unknown user, by the session alone
+    SESSION = "session"  # a user whom the package does not know, by what they did since
     POPULARITY = "popularity"  # nothing is known that the catalogue knows
     COUNTS = "counts"  # the ranker failed
 
@@ -128,7 +130,10 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False)
 class MoviesPredictor:
-    """One opened package. Thread-safe: nothing here changes, and an ONNX Runtime session may run concurrently."""
+    """One opened package. Thread-safe: only `recent` changes, and an ONNX Runtime session may run concurrently.
+
+    open_store: of the feature store; None: histories come from the package alone.
+    """
 
     version: str
     max_len: int
@@ -138,13 +143,15 @@ class MoviesPredictor:
     catalogue: Catalogue
     histories: Histories
     takes_user: bool
+    recent: Recent
+    open_store: Callable[[], Reader] | None = None
 
     @property
     def signature(self) -> Signature:
         return SIGNATURE
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, open_store: Callable[[], Reader] | None = None) -> Self:
         """Load the files of a package that `Package.open` checked, or of one about to be sealed.
 
         Raises PackageError when a file is missing or the files do not fit together.
@@ -161,6 +168,8 @@ class MoviesPredictor:
                 catalogue=Catalogue.open(folder),
                 histories=Histories.open(folder),
                 takes_user=bool(model["has_user_embedding"]),
+                recent=Recent(model["until"]),
+                open_store=open_store,
             )
         except (OSError, EOFError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
             raise PackageError(f"{folder} cannot be served: {error}", "train and package again") from error
@@ -170,10 +179,15 @@ class MoviesPredictor:
         predictor.counts.score_histories([np.array([1])])  # builds its tables now, not within the first request
         return predictor
 
+    def connect(self) -> None:
+        if self.open_store:
+            self.recent.connect(self.open_store)
+
     def predict(self, inputs: Tensors) -> Prediction:
         request = Request.parse(inputs)
         positions = self.histories.index(request.users)
-        histories, ignored = self._gather(request, positions)
+        recent, features = self.recent.of(request.users)
+        histories, ignored = self._gather(request, positions, recent)
         fallbacks = [Fallback.NONE if position >= 0 else Fallback.SESSION for position in positions.tolist()]
         asked = [row for row, history in enumerate(histories) if len(history)]
         k = min(request.k, self.catalogue.n_items)
@@ -195,22 +209,25 @@ class MoviesPredictor:
         notes = {
             "package_version": self.version,
             "fallback": max(fallbacks, key=list(Fallback).index).value,
+            "features": features.value,
             "ignored_session_items": str(ignored),
         }
         return Prediction(self._outputs(ranked, request.k), notes)
 
-    def _gather(self, request: Request, positions: IntArray) -> tuple[list[IntArray], int]:
+    def _gather(self, request: Request, positions: IntArray, recent: Sequence[IntArray]) -> tuple[list[IntArray], int]:
         """Whole histories in index space, oldest first, and how many session items the catalogue does not have."""
         gathered, ignored = [], 0
-        for position, session in zip(positions.tolist(), request.sessions, strict=True):
-            past = self.histories.of(position) if position >= 0 else np.empty(0, dtype=np.int64)
-            if len(session):
-                sent = session[session >= 0]
-                indices = self.catalogue.index(sent)
-                recent = indices[indices > 0]
-                ignored += len(sent) - len(recent)
-                past = np.concatenate([past, recent])
-            gathered.append(past.astype(np.int64))
+        for position, session, since in zip(positions.tolist(), request.sessions, recent, strict=True):
+            past = [self.histories.of(position)] if position >= 0 else []
+            sent = session[session >= 0]
+            if len(since):
+                known = self.catalogue.index(since[~np.isin(since, sent)] if len(sent) else since)
+                past.append(known[known > 0])
+            if len(sent):
+                known = self.catalogue.index(sent)
+                past.append(known[known > 0])
+                ignored += len(sent) - len(past[-1])
+            gathered.append(np.concatenate([np.empty(0, dtype=np.int64), *past]))
         return gathered, ignored
 
     def _rank(self, histories: Sequence[IntArray], positions: IntArray, k: int) -> Ranked | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway import config as configuration
 from slipway.package import Package
+from slipway.settings import settings
 from slipway.workload import Exported, Predictor, Progress, Scaling, Verdict
 from slipway.workloads.movies import dataset
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from slipway.lake.lake import Lake
     from slipway.validation.report import Report
     from slipway.workloads.movies.config import MoviesConfig
+    from slipway.workloads.movies.recent import Reader
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -68,7 +70,14 @@ class Movies:
     def predictor(self, package: Package) -> Predictor:
         from slipway.workloads.movies.predictor import MoviesPredictor
 
-        return MoviesPredictor.open(package.folder)
+        repository = settings().feature_store
+
+        def open_store() -> "Reader":
+            from slipway.features.online import OnlineStore
+
+            return OnlineStore.open(repository)
+
+        return MoviesPredictor.open(package.folder, open_store if repository else None)
 
     def validate(self, lake: "Lake", data_set: str, progress: Progress) -> "list[Report]":
         from slipway.workloads.movies.checking import check

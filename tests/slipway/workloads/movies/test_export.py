@@ -124,6 +124,7 @@ def test_the_package_files_hold_whole_histories(movies_package: object) -> None:
     served = json.loads((package / "model.json").read_text())
     assert served["has_user_embedding"] is True
     assert served["n_items"] == whole.n_items
+    assert served["until"] == whole.times.max()
     assert not list(package.glob(".*"))
 
 

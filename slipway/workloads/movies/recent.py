@@ -1,0 +1,89 @@
+"""What users did since the package's snapshot, from the feature store. Knows times and item ids; knows no store.
+
+The store may be away, late or not yet filled: then there is nothing recent, the answer says so, and the next look is
+a moment later. A request never waits for a store that failed a moment ago.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+
+from slipway.errors import SlipwayError
+from slipway.workloads.movies.interactions import IntArray
+
+PAUSE = 5.0  # seconds without a look after a failure
+PATIENCE = 10.0  # seconds between attempts to open the store
+
+log = logging.getLogger(__name__)
+
+
+class Features(StrEnum):
+    """Where the histories of an answer come from."""
+
+    ONLINE = "online"  # the package, and what the feature store knows beyond it
+    PACKAGE = "package"  # no feature store is in use, or the package has no times to go on from
+    LATE = "late"  # the feature store is there, and did not answer in time
+
+
+class History(Protocol):
+    """items: (n,) int64 source ids, oldest first; times: (n,) int64 milliseconds since 1970 UTC."""
+
+    @property
+    def items(self) -> IntArray: ...
+
+    @property
+    def times(self) -> IntArray: ...
+
+
+class Reader(Protocol):
+    def read_users(self, users: Sequence[int]) -> Sequence[History]:
+        """One history per user, empty for an unknown one. Raises FeatureStoreError."""
+
+
+class Recent:
+    """until: milliseconds since 1970 UTC of the newest event in the package; None: the package knows no times."""
+
+    def __init__(self, until: int | None) -> None:
+        self.until = until
+        self._reader: Reader | None = None
+        self._paused_until = 0.0
+
+    def connect(self, open_store: Callable[[], Reader]) -> None:
+        """Open the store beside, since that takes seconds, and again until it can be opened."""
+        if self.until is not None:
+            threading.Thread(target=self._open, args=(open_store,), name="features", daemon=True).start()
+
+    def of(self, users: IntArray) -> tuple[list[IntArray], Features]:
+        """(n,) ids → per user the source ids of the items since the snapshot, oldest first."""
+        nothing = [np.empty(0, dtype=np.int64)] * len(users)
+        if self._reader is None or self.until is None:
+            return nothing, Features.PACKAGE
+        if time.monotonic() < self._paused_until:
+            return nothing, Features.LATE
+        try:
+            histories = self._reader.read_users(users.tolist())
+        except SlipwayError as error:
+            self._paused_until = time.monotonic() + PAUSE
+            log.warning("answering from the package for %.0f s: %s", PAUSE, error.message)
+            return nothing, Features.LATE
+        return [history.items[history.times > self.until] for history in histories], Features.ONLINE
+
+    def _open(self, open_store: Callable[[], Reader]) -> None:
+        said = ""
+        while self._reader is None:
+            try:
+                self._reader = open_store()
+                log.info("reading what happened since the package from the feature store")
+            except SlipwayError as error:
+                if said != error.message:
+                    log.info("answering from the package alone: %s → %s", error.message, error.remedy)
+                said = error.message
+                time.sleep(PATIENCE)
+            except Exception:
+                log.exception("the feature store cannot be opened: answering from the package alone")
+                return

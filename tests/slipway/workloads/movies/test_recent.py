@@ -1,0 +1,129 @@
+"""What happened since the package changes the answer; a store that is away does not."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from slipway.errors import StorageError
+from slipway.workloads.movies import recent
+from slipway.workloads.movies.predictor import MoviesPredictor
+from slipway.workloads.movies.recent import Features
+
+NOBODY = 999_999_999
+
+
+@dataclass
+class Did:
+    items: np.ndarray
+    times: np.ndarray
+
+
+@dataclass
+class Store:
+    """Everything that a user did, by user; asks counts the reads, down makes them fail."""
+
+    known: dict[int, Did] = field(default_factory=dict)
+    down: bool = False
+    asks: int = 0
+
+    def did(self, user: int, items: list[int], times: list[int]) -> None:
+        self.known[user] = Did(np.array(items, dtype=np.int64), np.array(times, dtype=np.int64))
+
+    def read_users(self, users):
+        self.asks += 1
+        if self.down:
+            raise StorageError("the store is down", "start it")
+        return [self.known.get(user, Did(np.empty(0, np.int64), np.empty(0, np.int64))) for user in users]
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def predictor(movies_package, store):
+    opened = MoviesPredictor.open(movies_package.package, lambda: store)
+    opened.connect()
+    for _ in range(1000):
+        if ask(opened, movies_package.users[0]).notes["features"] == Features.ONLINE:
+            return opened
+        time.sleep(0.01)
+    raise AssertionError("never connected")
+
+
+def ask(predictor, user, **rest):
+    return predictor.predict(
+        {name: np.array([value], dtype=np.int64) for name, value in {"user_id": user, **rest}.items()}
+    )
+
+
+def test_only_what_happened_since_the_package_counts(predictor, store, movies_package):
+    user, until = movies_package.users[5], predictor.recent.until
+    before = ask(predictor, user)
+    top = before.outputs["item_id"][0].tolist()
+    store.did(user, top[:3], [until - 1, until, until + 1])
+    after = ask(predictor, user)
+    assert after.notes == {**before.notes, "features": "online"}
+    assert not {top[2]} & set(after.outputs["item_id"][0].tolist())  # seen by now
+    assert set(top[:2]) <= set(after.outputs["item_id"][0].tolist())  # the package knew what was up to its snapshot
+    same = MoviesPredictor.open(movies_package.package)
+    by_session = ask(same, user, session=[top[2]])
+    assert by_session.notes["features"] == "package"
+    np.testing.assert_array_equal(after.outputs["item_id"], by_session.outputs["item_id"])
+    np.testing.assert_array_equal(after.outputs["score"], by_session.outputs["score"])
+
+
+def test_what_the_client_sends_as_well_counts_once(predictor, store, movies_package):
+    user, until = movies_package.users[6], predictor.recent.until
+    first, second = ask(predictor, user).outputs["item_id"][0][:2].tolist()
+    store.did(user, [first, second], [until + 1, until + 2])
+    both = ask(predictor, user)
+    np.testing.assert_array_equal(ask(predictor, user, session=[first, second]).outputs["score"], both.outputs["score"])
+
+
+def test_somebody_new_is_known_by_what_they_did_since(predictor, store, movies_package):
+    assert ask(predictor, NOBODY).notes["fallback"] == "popularity"
+    liked = ask(predictor, movies_package.users[5]).outputs["item_id"][0][:3].tolist()
+    store.did(NOBODY, [*liked, NOBODY], [predictor.recent.until + n for n in range(1, 5)])
+    answer = ask(predictor, NOBODY)
+    assert answer.notes["fallback"] == "session"
+    assert not set(liked) & set(answer.outputs["item_id"][0].tolist())
+
+
+def test_a_store_that_fails_is_left_alone_for_a_moment(predictor, store, movies_package, monkeypatch, caplog):
+    user = movies_package.users[5]
+    store.did(user, [1], [predictor.recent.until + 1])
+    store.down, asks = True, store.asks
+    for _ in range(5):
+        answer = ask(predictor, user)
+        assert answer.notes["features"] == "late"
+        assert answer.notes["fallback"] == "none"
+    assert store.asks == asks + 1
+    assert "the store is down" in caplog.text
+    monkeypatch.setattr(recent, "PAUSE", 0.0)
+    predictor.recent._paused_until = 0.0
+    store.down = False
+    assert ask(predictor, user).notes["features"] == "online"
+
+
+def test_a_store_that_cannot_be_opened_is_tried_again(movies_package, monkeypatch, store):
+    monkeypatch.setattr(recent, "PATIENCE", 0.01)
+    attempts = []
+
+    def open_store():
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise StorageError("nothing was applied", "apply it")
+        return store
+
+    opened = MoviesPredictor.open(movies_package.package, open_store)
+    opened.connect()
+    for _ in range(1000):
+        if ask(opened, 1).notes["features"] == "online":
+            break
+        assert len(attempts) <= 3
+        time.sleep(0.01)
+    assert len(attempts) == 3
