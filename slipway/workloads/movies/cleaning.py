@@ -8,12 +8,32 @@ look like to become such a row is the business of `sources/` (files) and of `mes
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import polars as pl
 
 from slipway.workloads.movies.interactions import IntArray
-from slipway.workloads.movies.sources.lines import Reason
+
+
+class Reason(StrEnum):
+    """Why a line or a message is in quarantine. The names are stable: dashboards and tests count them."""
+
+    FIELDS = "fields"  # another number of fields than the format has, or fields that are not delimited as it says
+    NUMBER = "number"  # a field that should be a number is none
+    RATING = "rating"  # outside the scale
+    TIMESTAMP = "timestamp"  # before the source began, or in the future
+    ENCODING = "encoding"  # bytes that the file's encoding does not have
+    TRUNCATED = "truncated"  # the last line, which breaks off
+    UNKNOWN_ITEM = "unknown_item"  # the items file does not have it
+    DUPLICATE = "duplicate"  # said before, on an earlier line or in an earlier message
+    JSON = "json"  # a message that is no JSON object
+    MISSING = "missing"  # a field that the message must have
+    TYPE = "type"  # a field of another JSON type than it must have
+    ACTION = "action"  # none of the actions that there are
+    LISTS = "lists"  # lists of an exposure that are not of one length, or are empty
+    SIZE = "size"  # a message longer than any good one
+    CLOCK = "clock"  # sent in the future: the producer's clock is wrong
 
 
 @dataclass(frozen=True)
@@ -57,8 +77,10 @@ def clean(raw: pl.DataFrame, rules: Rules) -> Cleaned:
     A row is named by the first rule that it breaks: rating, clock, timestamp, unknown item. Of the rows that break
     none, the first of each event is good and the others are duplicates.
     """
-    reasons = [pl.when(mask).then(pl.lit(reason)) for reason, mask in violations(raw, rules) if mask.any()]
-    marked = raw.with_columns(pl.coalesce(reasons, pl.lit(None, pl.String)).alias("reason"))
+    reasons: list[pl.Expr] = [
+        pl.when(mask).then(pl.lit(reason)) for reason, mask in violations(raw, rules) if mask.any()
+    ]
+    marked = raw.with_columns(pl.coalesce([*reasons, pl.lit(None, pl.String)]).alias("reason"))
     if rules.distinct and set(rules.distinct) <= set(raw.columns):
         alike = pl.struct(pl.col("reason"), *rules.distinct)
         nameless = pl.any_horizontal(pl.col(column).is_null() for column in rules.distinct)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slipway.workloads.movies.cleaning import Rules, Scale, violations
+from slipway.workloads.movies.cleaning import Reason, Rules, Scale, violations
 from slipway.workloads.movies.interactions import IntArray
-from slipway.workloads.movies.sources.lines import BAD, Block, Reason, bad_lines, check_header
+from slipway.workloads.movies.sources.lines import BAD, Block, bad_lines, check_header
 
 DAY = 86_400  # seconds
 _DIGITS = 18  # of the longest number: fits in 64 bits, with room

@@ -1,8 +1,7 @@
-"""Text files as numbered lines, and what makes a line bad. Knows bytes, line numbers and encodings, no columns."""
+"""Text files as numbered lines. Knows bytes, line numbers and encodings, no columns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
@@ -10,32 +9,13 @@ import numpy as np
 import polars as pl
 
 from slipway.errors import SourceError
+from slipway.workloads.movies.cleaning import Reason
 
 BOM = b"\xef\xbb\xbf"
 LONGEST_LINE = 1 << 16  # bytes; what is longer is cut, there or later, and no valid line of any source comes near
 TEXT_KEPT = 200  # characters of a bad line that the quarantine keeps
 
 BAD = pl.Schema({"line": pl.Int64(), "reason": pl.String(), "text": pl.String()})
-
-
-class Reason(StrEnum):
-    """Why a line, or a message of the stream, is in quarantine. The names are stable: dashboards and tests count them."""
-
-    FIELDS = "fields"  # another number of fields than the format has, or fields that are not delimited as it says
-    NUMBER = "number"  # a field that should be a number is none
-    RATING = "rating"  # outside the scale
-    TIMESTAMP = "timestamp"  # before the source began, or in the future
-    ENCODING = "encoding"  # bytes that the file's encoding does not have
-    TRUNCATED = "truncated"  # the last line, which breaks off
-    UNKNOWN_ITEM = "unknown_item"  # the items file does not have it
-    DUPLICATE = "duplicate"  # said before, on an earlier line or in an earlier message
-    JSON = "json"  # a message that is no JSON object
-    MISSING = "missing"  # a field that the message must have
-    TYPE = "type"  # a field of another JSON type than it must have
-    ACTION = "action"  # none of the actions that there are
-    LISTS = "lists"  # lists of an exposure that are not of one length, or are empty
-    SIZE = "size"  # a message longer than any good one
-    CLOCK = "clock"  # sent in the future: the producer's clock is wrong
 
 
 @dataclass(frozen=True)
