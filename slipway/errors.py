@@ -8,6 +8,8 @@ SlipwayError
 ├── StorageError           an object store that refused or lost something
 │   ├── ObjectNotFoundError    no object at that URI
 │   └── ColumnsError           rows whose columns are not the table's
+├── FeatureStoreError      the feature store is away, late, not set up, or asked for what it has not
+│   └── UnknownViewError       no feature view of that name
 ├── PackageError           a model package that must not be served
 │   ├── IntegrityError         a missing, added or changed file
 │   ├── SignatureError         tensors that are not what package.json says
@@ -89,6 +91,19 @@ class ColumnsError(StorageError):
         super().__init__(
             f"the columns are not those of {uri}: {'; '.join(wrong)}",
             "bring the rows to the table's columns, or write them to a table of another name",
+        )
+
+
+class FeatureStoreError(SlipwayError):
+    pass
+
+
+class UnknownViewError(FeatureStoreError):
+    def __init__(self, name: str, known: list[str]) -> None:
+        self.name, self.known = name, known
+        super().__init__(
+            f"there is no feature view {name!r}; there are: {', '.join(known) or 'none'}",
+            "check the name, or apply the definitions: feast -c feature_repo apply",
         )
 
 

@@ -4,8 +4,10 @@ Writes are atomic: a reader sees the old object, the new one, or none. S3 gives 
 beside and renaming. A tree is complete when the list of its hashes, `<uri>.sha256`, lies beside it: it is written last.
 """
 
+import contextlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,12 @@ class ObjectStore(Protocol):
     def upload(self, path: Path, key: str) -> None: ...
 
     def keys(self, prefix: str = "") -> Iterator[str]: ...
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """(key, bytes) of each object."""
+
+    def folders(self, prefix: str = "") -> list[str]:
+        """The names right below the folder `prefix` under which there are objects."""
 
     def delete(self, key: str) -> None: ...
 
@@ -77,10 +85,23 @@ class FolderStore:
             raise StorageError(f"{target} could not be written: {error.strerror}", "check space and rights") from error
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        for path in sorted(self.root.rglob("*")):
-            key = path.relative_to(self.root).as_posix()
-            if path.is_file() and key.startswith(prefix) and not path.name.endswith(".part"):
-                yield key
+        for key, _ in self.sizes(prefix):
+            yield key
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        start = self._path(prefix.rpartition("/")[0])
+        for path in sorted(start.rglob("*")):
+            key = path.relative_to(self.root.resolve()).as_posix()
+            if not key.startswith(prefix) or path.name.endswith(".part"):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+                about = path.stat()
+                if stat.S_ISREG(about.st_mode):
+                    yield key, about.st_size
+
+    def folders(self, prefix: str = "") -> list[str]:
+        place = self._path(prefix)
+        return sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
@@ -154,12 +175,25 @@ class S3Store:
         self._call(key, "upload_file", str(path), self.bucket, self._key(key))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
+        for key, _ in self.sizes(prefix):
+            yield key
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         start = f"{self.prefix}/" if self.prefix else ""
+        for page in self._pages(start + prefix):
+            for entry in page.get("Contents", ()):
+                yield entry["Key"].removeprefix(start), entry["Size"]
+
+    def folders(self, prefix: str = "") -> list[str]:
+        start = self._key(f"{prefix.rstrip('/')}/" if prefix else "")
+        pages = self._pages(start, Delimiter="/")
+        return [e["Prefix"].removeprefix(start).rstrip("/") for page in pages for e in page.get("CommonPrefixes", ())]
+
+    def _pages(self, prefix: str, **how: str) -> Iterator[Any]:
         token: dict[str, str] = {}
         while True:
-            page = self._call(prefix, "list_objects_v2", Bucket=self.bucket, Prefix=start + prefix, **token)
-            for entry in page.get("Contents", ()):
-                yield entry["Key"].removeprefix(start)
+            page = self._call(prefix, "list_objects_v2", Bucket=self.bucket, Prefix=prefix, **how, **token)
+            yield page
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}

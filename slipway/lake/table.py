@@ -1,38 +1,82 @@
-"""One table: Parquet files and a log of versions (Delta Lake). Knows commits, versions and hashes, not what rows mean.
+"""One table: Parquet files and a log of versions (Delta Lake). Knows commits, versions and columns, not what rows mean.
 
 A commit is atomic: a reader sees all of it or nothing. A version never changes: what a training run read can be read
-again until retention removes it, which spares the versions that are pinned.
+again until retention removes it, which spares the versions that are pinned (snapshot.py).
 """
 
+import contextlib
+import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from slipway.errors import StorageError
+from slipway.errors import SlipwayError, StorageError
+from slipway.lake import columns
+
+if TYPE_CHECKING:
+    from slipway.lake.batch import Batch
+    from slipway.lake.retention import Removed
+    from slipway.lake.snapshot import Snapshot
+
+# Expired logs go when retention says so (retention.py), never behind the back of a pinned version.
+PROPERTIES = {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "50"}
+RESTORE = (
+    "restore the file from a copy, or delete the table's folder and ingest its sources again (they are under raw/)"
+)
+_ATTEMPTS = 20  # of a commit against other writers
+
+
+class _Delta(DeltaTable):  # type: ignore[misc]
+    """Polars opens the paths as they are given, and Delta gives the %20 of a URI for a space in a folder's name."""
+
+    def file_uris(self, *args: Any, **kwargs: Any) -> list[str]:
+        root = urlsplit(self.table_uri).path if self.table_uri.startswith("file://") else ""
+        plain = unquote(root)
+        paths: list[str] = super().file_uris(*args, **kwargs)
+        return paths if plain == root else [plain + path.removeprefix(root) for path in paths]
 
 
 class Table:
-    """uri: file:///… or s3://…. A table exists from its first append on."""
+    """uri: file:///… or s3://…. A table exists from its first append on. One object serves one thread."""
 
     def __init__(self, uri: str, endpoint_url: str | None = None) -> None:
         self.uri = uri
         self.name = uri.rsplit("/", 1)[-1]
+        self.endpoint_url = endpoint_url
         self.options = _storage_options(uri, endpoint_url)
+        self._delta: DeltaTable | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies on this machine; None on S3."""
+        return Path(unquote(urlsplit(self.uri).path)) if self.uri.startswith("file://") else None
 
     def exists(self) -> bool:
-        return bool(DeltaTable.is_deltatable(self.uri, self.options))
+        return self._newest() is not None
 
     @property
     def version(self) -> int:
-        return int(self._open().version())
+        return int(self.open().version())
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The columns as they are kept: see columns.py."""
+        return pl.Schema(self.open().schema().to_arrow())
+
+    @property
+    def partition_by(self) -> list[str]:
+        return list(self.open().metadata().partition_columns)
 
     def written(self, writer: str) -> int | None:
         """The number of the writer's last commit here, None before the first: what is up to it need not come again."""
-        return self._open().transaction_version(writer) if self.exists() else None
+        delta = self._newest()
+        return None if delta is None else delta.transaction_version(writer)
 
     def append(
         self,
@@ -43,41 +87,197 @@ class Table:
     ) -> bool:
         """Add rows in one commit; False, and nothing happens, when `writer` (who, which number) committed that already.
 
-        partition_by: of a new table. Raises StorageError.
+        partition_by: of a new table. Raises ColumnsError when the rows are not like the table's, StorageError.
         """
-        if writer and (last := self.written(writer[0])) is not None and writer[1] <= last:
-            return False
-        commit = CommitProperties(
-            custom_metadata=dict(notes or {}),
-            app_transactions=[Transaction(app_id=writer[0], version=writer[1])] if writer else None,
-            max_commit_retries=20,
+        for attempt in range(_ATTEMPTS):
+            delta = self._newest()
+            if delta is not None and _is_written(delta, writer):
+                return False
+            fitting = columns.fit(rows, None if delta is None else self.schema, self.uri)
+            how: dict[str, Any] = {"mode": "append", "commit_properties": commit(writer, notes)}
+            if delta is None:
+                how |= {"mode": "error", "partition_by": list(partition_by) or None, "configuration": PROPERTIES}
+            with self.writing(retry=attempt + 1 < _ATTEMPTS):
+                self._write(fitting, delta, **how)
+                return True
+            time.sleep(0.01 * attempt)  # somebody else came first: look again
+        raise AssertionError("the last attempt raises")
+
+    def replace(
+        self, rows: pl.DataFrame, partition_by: Sequence[str] = (), notes: Mapping[str, str] | None = None
+    ) -> None:
+        """The table is these rows, in a new version; the former versions stay. Raises StorageError.
+
+        The columns may change: old versions keep theirs.
+        """
+        delta = self._newest()
+        how: dict[str, Any] = {"partition_by": list(partition_by) or None, "commit_properties": commit(None, notes)}
+        how |= {"configuration": PROPERTIES} if delta is None else {"schema_mode": "overwrite"}
+        with self.writing():
+            self._write(columns.fit(rows, None, self.uri), delta, mode="overwrite", **how)
+
+    def batch(
+        self,
+        schema: Mapping[str, Any],
+        partition_by: Sequence[str] = (),
+        writer: tuple[str, int] | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> "Batch":
+        """Many files and one commit, in the memory of one file: for what does not fit into `append`."""
+        from slipway.lake.batch import Batch
+
+        return Batch(self, pl.Schema(schema), partition_by, writer, notes)
+
+    def scan(self, version: int | None = None, schema: Mapping[str, Any] | None = None) -> pl.LazyFrame:
+        """The rows of a version, or of the newest; lazily, and only the files that a filter on partitions leaves.
+
+        schema: the columns wanted, in the types wanted, as Delta keeps fewer. Raises StorageError when there is no
+        such table or version, or when a file of it is missing or was cut off.
+        """
+        delta = self.open(version)
+        self._check_sizes(delta)
+        rows = pl.scan_delta(delta)
+        return rows if schema is None else columns.restore(rows, pl.Schema(delta.schema().to_arrow()), schema, self.uri)
+
+    def read_file(self, path: str) -> pl.DataFrame:
+        """One file of the newest version, without the columns of the partition. Raises StorageError naming it."""
+        schema = {name: dtype for name, dtype in self.schema.items() if name not in self.partition_by}
+        try:
+            return pl.scan_parquet(
+                self.place(path),
+                schema=schema,
+                hive_partitioning=False,
+                missing_columns="insert",
+                storage_options=self.options,
+            ).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise StorageError(f"{self.uri}/{path} cannot be read: {error}", RESTORE) from error
+
+    def place(self, path: str) -> str:
+        """The path of a file as the log has it → where Polars finds it."""
+        return f"{self.uri if self.folder is None else self.folder}/{unquote(path)}"
+
+    def files(self, version: int | None = None) -> pl.DataFrame:
+        """One row per file, from the log alone: path, bytes, modified, rows, partition.<column>, and min.<column> and
+        max.<column> of what the writer noted.
+        """
+        delta = self.open(version)
+        found = pl.DataFrame(delta.get_add_actions(flatten=True))
+        return found.rename(
+            {"size_bytes": "bytes", "num_records": "rows", "modification_time": "modified"}, strict=False
         )
-        self._write(rows, mode="append", partition_by=list(partition_by) or None, commit_properties=commit)
-        return True
 
-    def replace(self, rows: pl.DataFrame, partition_by: Sequence[str] = ()) -> None:
-        """The table is these rows, in a new version; the former versions stay. Raises StorageError."""
-        self._write(rows, mode="overwrite", partition_by=list(partition_by) or None, schema_mode="overwrite")
+    def snapshot(self, version: int | None = None, known: Mapping[str, str] | None = None) -> "Snapshot":
+        """What one version is, file by file. known: path → SHA-256 of files hashed before (they never change)."""
+        from slipway.lake import snapshot
 
-    def scan(self, version: int | None = None) -> pl.LazyFrame:
-        """The rows of a version, or of the newest; lazily. Raises StorageError when there is no such table."""
-        return pl.scan_delta(self._open(version))
+        return snapshot.take(self, version, known or {})
 
-    def _write(self, rows: pl.DataFrame, **how: Any) -> None:
-        if self.uri.startswith("file://"):
-            Path(self.uri.removeprefix("file://")).parent.mkdir(parents=True, exist_ok=True)
+    def compact(self, minimum: int = 2) -> int:
+        """Make one sorted file of each partition that has at least `minimum`; returns how many files are fewer."""
+        from slipway.lake import compaction
+
+        return compaction.compact(self, minimum)
+
+    def vacuum(self, keep: timedelta, pinned: Sequence["Snapshot"] = (), *, dry_run: bool = False) -> "Removed":
+        """Remove the files that no version younger than `keep` and no pinned snapshot has."""
+        from slipway.lake import retention
+
+        return retention.vacuum(self, keep, pinned, dry_run=dry_run)
+
+    def open(self, version: int | None = None) -> DeltaTable:
+        """Raises StorageError when there is no such table or version."""
+        if version is None:
+            newest = self._newest()
+            if newest is None:
+                raise StorageError(f"there is no table at {self.uri}", "ingest something first: slipway ingest")
+            return newest
+        self.open()
         try:
-            write_deltalake(self.uri, rows, storage_options=self.options, **how)
+            return _Delta(self.uri, version=version, storage_options=self.options)
         except (DeltaError, OSError) as error:
-            raise StorageError(f"{self.uri} could not be written: {error}", "check space and rights") from error
+            raise StorageError(
+                f"{self.uri} has no version {version} (its newest is {self.version})",
+                "retention removed it, or it never was; slipway data status lists the snapshots",
+            ) from error
 
-    def _open(self, version: int | None = None) -> DeltaTable:
+    @contextlib.contextmanager
+    def writing(self, *, retry: bool = False) -> Any:
+        """Turns what goes wrong in the block into a StorageError; with retry, a lost race ends the block silently."""
         try:
-            return DeltaTable(self.uri, version=version, storage_options=self.options)
-        except TableNotFoundError as error:
-            raise StorageError(f"there is no table at {self.uri}", "ingest something first: slipway ingest") from error
+            yield
+        except SlipwayError:
+            raise
         except (DeltaError, OSError) as error:
-            raise StorageError(f"{self.uri} cannot be read: {error}", "see slipway data status") from error
+            self._delta = None
+            if retry and _lost_race(error):
+                return
+            full = "No space left" in str(error) or "File too large" in str(error)
+            remedy = "free some space and do it again" if full else "check space and rights"
+            raise StorageError(
+                f"{self.uri} could not be written, and is what it was before: {error}", remedy
+            ) from error
+
+    def _write(self, rows: pl.DataFrame, delta: DeltaTable | None, **how: Any) -> None:
+        if delta is not None:
+            write_deltalake(delta, rows, **how)
+            return
+        if self.folder is not None:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+        write_deltalake(self.uri, rows, storage_options=self.options, **how)
+
+    def _newest(self) -> DeltaTable | None:
+        """The table as it is now; what was read of its log before is not read again."""
+        if self._delta is not None:
+            with contextlib.suppress(DeltaError, OSError):  # retention removed the log's beginning, or the table
+                self._delta.update_incremental()
+                return self._delta
+        try:
+            self._delta = _Delta(self.uri, storage_options=self.options)
+        except TableNotFoundError:
+            self._delta = None
+        except (DeltaError, OSError) as error:
+            raise StorageError(
+                f"{self.uri} cannot be read: {error}", "check the store's URI, rights and log"
+            ) from error
+        return self._delta
+
+    def _check_sizes(self, delta: DeltaTable) -> None:
+        """A file that a crash or a copy cut off would be read as nonsense; on S3 a file is whole or not there."""
+        if self.folder is None:
+            return
+        files = pl.DataFrame(delta.get_add_actions()).select("path", "size_bytes")
+        for path, size in files.iter_rows():
+            try:
+                found = (self.folder / unquote(path)).stat().st_size
+            except FileNotFoundError:
+                found = None
+            except OSError as error:
+                raise StorageError(f"{self.uri}/{path} cannot be read: {error.strerror}", "check rights") from error
+            if found != size:
+                raise StorageError(
+                    f"{self.uri}/{path} is {'missing' if found is None else f'{found:,} bytes long'}; "
+                    f"the table's log says {size:,} bytes",
+                    RESTORE,
+                )
+
+
+def commit(writer: tuple[str, int] | None, notes: Mapping[str, str] | None) -> CommitProperties:
+    return CommitProperties(
+        custom_metadata=dict(notes or {}),
+        app_transactions=[Transaction(app_id=writer[0], version=writer[1])] if writer else None,
+        max_commit_retries=_ATTEMPTS,
+    )
+
+
+def _is_written(delta: DeltaTable, writer: tuple[str, int] | None) -> bool:
+    last = delta.transaction_version(writer[0]) if writer else None
+    return last is not None and writer is not None and writer[1] <= last
+
+
+def _lost_race(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, CommitFailedError) or "already exists" in text or "concurrent" in text
 
 
 def _storage_options(uri: str, endpoint_url: str | None) -> dict[str, str] | None:
