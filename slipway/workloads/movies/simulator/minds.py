@@ -19,10 +19,7 @@ _RECOVERY_DAYS = 7.0
 
 
 class Minds:
-    """The state of n users, who advance together; all methods change it in place.
-
-    Rows are kept so that the first ones stay longest: `active` rows are always a prefix.
-    """
+    """The state of n users; all methods change it in place. Rows (r,) name users, each at most once."""
 
     def __init__(self, world: World, config: SimulatorConfig, traits: Floats) -> None:
         """traits: (n, TRAIT_DIMS)"""
@@ -35,22 +32,49 @@ class Minds:
         self._seen_count = np.zeros((n, C), dtype=np.int32)
         self._week = np.zeros(n, dtype=np.int64)
 
-    def begin(self, rows: Rows, taste: Floats, rest: npt.NDArray[np.int32], week: npt.NDArray[np.int32]) -> None:
-        """A session begins for rows (r,): taste (r, TASTE_DIMS), rest (r,) days since the last one, week (r,)."""
+    def adopt(self, rows: Rows, lived: "Minds") -> None:
+        """rows (r,) go on from where the users of `lived` are; its world's films have the same places in this one's."""
+        self._satiation[rows] = lived._satiation
+        self._seen[rows, :, : lived._seen.shape[2]] = lived._seen
+        self._seen_count[rows] = lived._seen_count
+
+    def begin(
+        self,
+        rows: Rows,
+        taste: Floats,
+        rest: npt.NDArray[np.float32 | np.int32],
+        week: npt.NDArray[np.int64 | np.int32],
+        lift: Floats | None = None,
+    ) -> None:
+        """A session begins for rows (r,): taste (r, TASTE_DIMS), rest (r,) days since the last one, week (r,).
+
+        lift: (r, C) added to the shelves' appeal.
+        """
         liking = shelf_liking(self._world, self._config, taste) + self._world.appeal
+        if lift is not None:
+            liking += lift
         left = self._world.available[week] > self._seen_count[rows]
         self._drive[rows] = np.where(left, liking, -np.inf)
         self._last[rows] = self._world.shelves
         self._satiation[rows] *= np.exp(-rest / np.float32(_RECOVERY_DAYS))[:, None]
         self._week[rows] = week
 
-    def shelf_weights(self, active: int) -> Floats:
-        """(active, C) unnormalised probabilities of the next film's shelf."""
-        full = self._satiation[:active] - np.float32(_ENOUGH)
+    def seen(self, rows: Rows, shelf: Rows, place: Rows) -> npt.NDArray[np.bool_]:
+        """Whether they have seen these films; the three broadcast."""
+        seen: npt.NDArray[np.bool_] = self._seen[rows, shelf, place]
+        return seen
+
+    def seen_films(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """(r,) how many."""
+        return self._seen_count[rows].sum(axis=1)
+
+    def shelf_weights(self, rows: Rows | slice) -> Floats:
+        """(r, C) unnormalised probabilities of the next film's shelf."""
+        full = self._satiation[rows] - np.float32(_ENOUGH)
         np.maximum(full, 0, out=full)
         full *= np.float32(-self._config.satiation)
-        full += self._drive[:active]
-        full += self._world.related[self._last[:active]]
+        full += self._drive[rows]
+        full += self._world.related[self._last[rows]]
         full -= full.max(axis=1, keepdims=True)
         weights: Floats = np.exp(full, out=full)
         return weights
@@ -66,17 +90,15 @@ class Minds:
         fit *= ~self._seen[rows, shelf]
         return fit
 
-    def consume(self, shelf: Rows, place: Rows) -> None:
-        """The first len(shelf) users have seen these films."""
-        rows = np.arange(len(shelf))
+    def consume(self, rows: Rows, shelf: Rows, place: Rows) -> None:
+        """They have seen these films, one each."""
         self._seen[rows, shelf, place] = True
         self._seen_count[rows, shelf] += 1
-        empty = self._seen_count[rows, shelf] >= self._world.available[self._week[: len(shelf)], shelf]
+        empty = self._seen_count[rows, shelf] >= self._world.available[self._week[rows], shelf]
         self._drive[rows[empty], shelf[empty]] = -np.inf
-        satiation = self._satiation[: len(shelf)]
-        satiation *= np.float32(_MEMORY)
-        satiation[rows, shelf] += 1
-        self._last[: len(shelf)] = shelf
+        self._satiation[rows] *= np.float32(_MEMORY)
+        self._satiation[rows, shelf] += 1
+        self._last[rows] = shelf
 
 
 def shelf_liking(world: World, config: SimulatorConfig, taste: Floats) -> Floats:

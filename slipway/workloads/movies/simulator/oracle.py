@@ -116,7 +116,7 @@ class OracleScorer:
             asked = by_step[bounds[step] : bounds[step + 1]]
             if len(asked):
                 rows = rank[row_of_case[asked]]
-                shelf = minds.shelf_weights(active)[rows]
+                shelf = minds.shelf_weights(slice(active))[rows]
                 shelf /= shelf.sum(axis=1, keepdims=True)
                 for c in range(world.shelves):
                     film = minds.film_weights(rows, np.full(len(rows), c))
@@ -125,7 +125,8 @@ class OracleScorer:
                     with np.errstate(divide="ignore"):
                         scores[np.ix_(cases[asked], column[c])] = np.log(probability)
             chosen = whole.item_ids[whole.items[event]]
-            minds.consume(world.shelf[chosen].astype(np.int64), world.place[chosen].astype(np.int64))
+            shelf, place = world.shelf[chosen].astype(np.int64), world.place[chosen].astype(np.int64)
+            minds.consume(np.arange(active), shelf, place)
             left[:active] -= 1
         scores[cases, 0] = -np.inf
 

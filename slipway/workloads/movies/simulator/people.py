@@ -19,13 +19,13 @@ MAX_SESSIONS = 64
 MAX_SESSION_LENGTH = 50
 _SHORTEST_GAP, _LONGEST_GAP = 20, 330  # seconds; 50 films end before 05:00, and the first session starts at 06:00
 _TYPICAL_PACE = 12  # days between sessions
-_PERSISTENCE = 0.9  # of a taste's deviation, from session to session
+PERSISTENCE = 0.9  # of a taste's deviation, from session to session
 _TRAIT_TASTE = 0.6
 
 AGES = np.array([1, 18, 25, 35, 45, 50, 56])  # MovieLens' codes of age brackets
 _AGE_WEIGHTS = np.array([0.04, 0.18, 0.35, 0.20, 0.09, 0.08, 0.06])
 # Share of sessions by hour of day: little before noon, a peak at nine in the evening.
-_HOURS = np.array([0, 0, 0, 0, 0, 0, 1, 2, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 9, 12, 14, 14, 10, 6], dtype=np.float64)
+HOURS = np.array([0, 0, 0, 0, 0, 0, 1, 2, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 9, 12, 14, 14, 10, 6], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class People:
     """B users; S sessions in all, users' sessions back to back.
 
     gender, age, occupation, zip_code: (B,)
+    home:          (B, TASTE_DIMS) the taste that theirs wanders around
+    pace:          (B,) mean days between two sessions
     traits:        (B, TRAIT_DIMS) what they like within a shelf
     generosity:    (B,) added to each rating
     first_session: (B + 1,) user b's sessions are first_session[b]:first_session[b + 1]
@@ -48,6 +50,8 @@ class People:
     age: Ints
     occupation: Ints
     zip_code: Ints
+    home: Floats
+    pace: Floats
     traits: Floats
     generosity: Floats
     first_session: npt.NDArray[np.int64]
@@ -90,7 +94,7 @@ class People:
         length = np.minimum(length, most_films - before)
         kept = (np.arange(MAX_SESSIONS) < wanted[:, None]) & (day < config.days) & (length > 0)
 
-        hour = rng.choice(24, shape, p=_HOURS / _HOURS.sum())
+        hour = rng.choice(24, shape, p=HOURS / HOURS.sum())
         second = rng.integers(0, 3_600, shape)
 
         deviation = np.zeros((BLOCK, TASTE_DIMS))
@@ -98,7 +102,7 @@ class People:
         sessions = int(kept.sum(axis=1).max())
         for s in range(sessions):
             shock = rng.normal(size=(BLOCK, TASTE_DIMS))
-            deviation = shock if s == 0 else _PERSISTENCE * deviation + np.sqrt(1 - _PERSISTENCE**2) * shock
+            deviation = shock if s == 0 else PERSISTENCE * deviation + np.sqrt(1 - PERSISTENCE**2) * shock
             taste[:, s] = home + config.drift * deviation
         rest[:, 0] = 0
 
@@ -116,6 +120,8 @@ class People:
             age=AGES[bracket[:B]].astype(np.int32),
             occupation=occupation[:B].astype(np.int32),
             zip_code=zip_code[:B].astype(np.int32),
+            home=home[:B].astype(np.float32),
+            pace=pace[:B].astype(np.float32),
             traits=traits[:B].astype(np.float32),
             generosity=generosity[:B].astype(np.float32),
             first_session=first_session,

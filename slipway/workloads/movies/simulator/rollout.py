@@ -41,6 +41,11 @@ def blocks(config: SimulatorConfig) -> int:
 
 def live(world: World, config: SimulatorConfig, block: int) -> Rollout:
     """Deterministic in (config, block): blocks can be run alone and in any order."""
+    return live_on(world, config, block)[0]
+
+
+def live_on(world: World, config: SimulatorConfig, block: int) -> tuple[Rollout, Minds, npt.NDArray[np.int64]]:
+    """`live`, and the minds as its end leaves them; row r of these is the block's user order[r]."""
     people = People.draw(config, block, most_films(world))
     totals = np.diff(people.first_event)
     order = np.argsort(-totals, kind="stable")  # the users of most events first: those still active are a prefix
@@ -60,24 +65,26 @@ def live(world: World, config: SimulatorConfig, block: int) -> Rollout:
         left[starting] = people.length[now]
         minds.begin(starting, people.taste[now], people.rest[now], people.week[now])
         uniform = rng.random((2, BLOCK), dtype=np.float32)[:, order[:active]]
-        chosen_shelf = _draw(minds.shelf_weights(active), uniform[0])
-        chosen_place = _draw(minds.film_weights(np.arange(active), chosen_shelf), uniform[1])
-        minds.consume(chosen_shelf, chosen_place)
+        rows = np.arange(active)
+        chosen_shelf = draw(minds.shelf_weights(slice(active)), uniform[0])
+        chosen_place = draw(minds.film_weights(rows, chosen_shelf), uniform[1])
+        minds.consume(rows, chosen_shelf, chosen_place)
         shelf[event[:active] + step], place[event[:active] + step] = chosen_shelf, chosen_place
         left[:active] -= 1
 
     user = np.repeat(np.arange(people.count, dtype=np.int32), totals)
     by_session = np.repeat(np.arange(len(people.length)), people.length)
-    return Rollout(
+    lived = Rollout(
         people=people,
         user=user + np.int32(block * BLOCK + 1),
         film=world.film[shelf, place],
         rating=_rate(world, config, people, user, by_session, shelf, place, block),
         slot=_slots(world, config, people.week[by_session], shelf, place, block) if config.clicks else None,
     )
+    return lived, minds, order
 
 
-def _draw(weights: Floats, uniform: Floats) -> npt.NDArray[np.int64]:
+def draw(weights: Floats, uniform: Floats) -> npt.NDArray[np.int64]:
     """One column per row of weights (n, k), with probability in proportion; never a column of weight zero."""
     cumulative = np.cumsum(weights, axis=1)
     threshold = uniform * cumulative[:, -1]  # below the total, because uniform < 1 … except for rounding
@@ -97,11 +104,26 @@ def _rate(
     place: npt.NDArray[np.int64],
     block: int,
 ) -> Ints:
-    """Ratings follow what led to the choice: taste for the shelf, fit and quality of the film; and a mood."""
-    match = np.einsum("ed,ed->e", people.taste[session], world.features[shelf])
-    fit = np.einsum("ed,ed->e", people.traits[user], world.traits[shelf, place])
     noise = generator(config.seed, Stream.RATINGS, block).normal(0, 0.75, len(user)).astype(np.float32)
-    pleasure = 3.2 + 0.3 * match + 0.25 * fit + world.quality[shelf, place] + people.generosity[user] + noise
+    return rate(world, people.taste[session], people.traits[user], people.generosity[user], shelf, place, noise)
+
+
+def rate(
+    world: World,
+    taste: Floats,
+    traits: Floats,
+    generosity: Floats,
+    shelf: npt.NDArray[np.int64],
+    place: npt.NDArray[np.int64],
+    noise: Floats,
+) -> Ints:
+    """(e,) 1..5. Ratings follow what led to the choice: taste for the shelf, fit and quality of the film; and a mood.
+
+    taste (e, TASTE_DIMS), traits (e, TRAIT_DIMS), the others (e,); noise is N(0, 0.75²).
+    """
+    match = np.einsum("ed,ed->e", taste, world.features[shelf])
+    fit = np.einsum("ed,ed->e", traits, world.traits[shelf, place])
+    pleasure = 3.2 + 0.3 * match + 0.25 * fit + world.quality[shelf, place] + generosity + noise
     rating: Ints = np.clip(np.rint(pleasure), 1, 5).astype(np.int32)
     return rating
 
@@ -118,4 +140,4 @@ def _slots(
     week_of, hits = np.asarray(week), world.log_hits[week, shelf, place]
     weights = world.examination * np.exp(HIT_EXPONENTS * hits[:, None] - world.log_shown[week_of, shelf])
     uniform = generator(config.seed, Stream.SLOTS, block).random(len(hits), dtype=np.float32)
-    return (_draw(weights, uniform) + 1).astype(np.int32)
+    return (draw(weights, uniform) + 1).astype(np.int32)

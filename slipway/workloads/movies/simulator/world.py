@@ -4,7 +4,7 @@ Films are addressed as (shelf, place): padded arrays of (shelves, places) keep e
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ class World:
     related:    (C + 1, C) pull from the last film's shelf; row C, no last film, is zero
     film:       (C, M) film id from 1, 0 where a shelf is shorter
     shelf, place: (items + 1,) of each film id; [0] is -1
+    popularity: (C, M) log popularity without the freshness of new films
     quality:    (C, M) mean zero
     traits:     (C, M, TRAIT_DIMS) what users disagree about within a shelf
     release:    (C, M) week; 0 = before the period
@@ -58,6 +59,7 @@ class World:
     film: Ints
     shelf: Ints
     place: Ints
+    popularity: Floats
     quality: Floats
     traits: Floats
     release: Ints
@@ -110,17 +112,9 @@ class World:
         release = np.where(is_new, rng.integers(1, weeks, size=(C, M)), 0)
 
         age = np.arange(weeks)[:, None, None] - release  # (W, C, M)
-        fresh = np.where(is_new, 1.2 * np.exp(-np.maximum(age, 0) / _FRESH_WEEKS), 0)
-        log_hits = np.where((age >= 0) & on_shelf, log_popularity + fresh, -np.inf)
-        examination = np.arange(1, SLOTS + 1) ** -config.position_bias
-        examination /= examination.sum()
-        exposure = np.zeros_like(log_hits)
-        log_shown = np.zeros((weeks, C, SLOTS))
-        for slot, (weight, exponent) in enumerate(zip(examination, HIT_EXPONENTS, strict=True)):
-            shown = np.exp(exponent * log_hits)
-            total = shown.sum(axis=2)
-            exposure += weight * shown / total[:, :, None]
-            log_shown[:, :, slot] = np.log(total)
+        released = (age >= 0) & on_shelf
+        examination = examine(config)
+        log_hits, exposure, log_shown = show(log_popularity, age, is_new, released, examination)
 
         third = rng.random(config.items + 1) < 0.2
         extra = rng.integers(0, len(GENRES), size=config.items + 1)
@@ -139,13 +133,44 @@ class World:
             film=film,
             shelf=shelf,
             place=place,
+            popularity=log_popularity.astype(single),
             quality=quality.astype(single),
             traits=traits.astype(single),
             release=release.astype(np.int32),
             log_hits=log_hits.astype(single),
             log_shown=log_shown.astype(single),
             exposure=exposure.astype(single),
-            available=((age >= 0) & on_shelf).sum(axis=2).astype(np.int32),
+            available=released.sum(axis=2).astype(np.int32),
             genres=((), *genres),
             examination=examination.astype(single),
         )
+
+
+def examine(config: SimulatorConfig) -> npt.NDArray[np.float64]:
+    """(SLOTS,) probability that an examined slot is this one."""
+    weights = np.arange(1, SLOTS + 1) ** -config.position_bias
+    examination: npt.NDArray[np.float64] = weights / weights.sum()
+    return examination
+
+
+def show(
+    log_popularity: npt.NDArray[np.floating[Any]],
+    age: npt.NDArray[np.floating[Any] | np.integer[Any]],
+    is_new: npt.NDArray[np.bool_],
+    released: npt.NDArray[np.bool_],
+    examination: npt.NDArray[np.floating[Any]],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """log_hits, exposure and log_shown, as in World, at W instants; all arguments broadcast to (W, C, M).
+
+    age: weeks since release; new films are more prominent while they are fresh.
+    """
+    fresh = np.where(is_new, 1.2 * np.exp(-np.maximum(age, 0) / _FRESH_WEEKS), 0)
+    log_hits = np.where(released, log_popularity + fresh, -np.inf)
+    exposure = np.zeros_like(log_hits)
+    log_shown = np.zeros((*log_hits.shape[:2], SLOTS))
+    for slot, (weight, exponent) in enumerate(zip(examination, HIT_EXPONENTS, strict=True)):
+        shown = np.exp(exponent * log_hits)
+        total = shown.sum(axis=2)
+        exposure += weight * shown / total[:, :, None]
+        log_shown[:, :, slot] = np.log(total)
+    return log_hits, exposure, log_shown
