@@ -18,6 +18,9 @@ SKEW = timedelta(seconds=5)
 POSITIVE = ("click", "rating", "edit", "interaction")
 """Actions that make an impression a click; a `view` is accepted and labels nothing."""
 
+KNOWN = ("scores", "sources", "propensities")
+"""What an exposure may say about each item that it showed."""
+
 EXAMPLES = pl.Schema(
     {
         "request_id": pl.String(),
@@ -44,7 +47,7 @@ EXAMPLES = pl.Schema(
 class Reason(StrEnum):
     """Why a row of the production log labels nothing."""
 
-    MALFORMED_EXPOSURE = "malformed exposure"  # a column is missing, lists differ in length, an item is shown twice
+    MALFORMED_EXPOSURE = "malformed exposure"  # no user, time or items, lists of other lengths, an item shown twice
     DUPLICATE_EXPOSURE = "duplicate exposure"  # an earlier one has this request id
     MALFORMED_FEEDBACK = "malformed feedback"
     UNKNOWN_REQUEST = "unknown request"
@@ -73,12 +76,15 @@ def label(exposures: pl.LazyFrame, feedback: pl.LazyFrame, window: timedelta, sk
             pl.col("rating").sort_by("timestamp", "event_id", "rating").drop_nulls().last(),
         )
     )
-    lists = ("items", "scores", "sources", "propensities")
+    length = pl.col("items").list.len()
     waited = (pl.col("_answered") - pl.col("event_timestamp")).dt.total_milliseconds().clip(lower_bound=0) / 1000
     return (
-        shown.filter(pl.col("items").list.len() > 0)
-        .with_columns(pl.int_ranges(1, pl.col("items").list.len() + 1).alias("position"))
-        .explode("position", *lists)
+        shown.filter(length > 0)
+        .with_columns(
+            pl.int_ranges(1, length + 1).alias("position"),
+            *(pl.coalesce(name, pl.lit(None).repeat_by(length)) for name in KNOWN),
+        )
+        .explode("position", "items", *KNOWN)
         .rename({"items": "item", "scores": "score", "sources": "source", "propensities": "propensity"})
         .join(answers, on=["request_id", "item"], how="left")
         .with_columns(at.cast(EXAMPLES["event_timestamp"]).alias("event_timestamp"))
@@ -111,7 +117,8 @@ def _sound(exposures: pl.LazyFrame) -> pl.LazyFrame:
     shown = pl.col("items").list
     needed = pl.any_horizontal(pl.col("request_id", "user", "timestamp", "items").is_null())
     uneven = pl.any_horizontal(
-        pl.col(name).list.len().ne_missing(shown.len()) for name in ("scores", "sources", "propensities")
+        (pl.col(name).list.len() != shown.len()).fill_null(value=False)
+        for name in KNOWN  # null: not known
     )
     broken = needed | uneven | (shown.n_unique() != shown.len())
     marked = exposures.with_columns(pl.when(broken).then(pl.lit(Reason.MALFORMED_EXPOSURE)).alias("reason"))

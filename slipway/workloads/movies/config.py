@@ -3,6 +3,7 @@
 from slipway.package import Frozen
 from slipway.workloads.movies.evaluation import EvaluateConfig
 from slipway.workloads.movies.ingest import IngestConfig
+from slipway.workloads.movies.production import ProductionConfig
 from slipway.workloads.movies.ranker.config import TrainConfig
 from slipway.workloads.movies.simulator import SimulatorConfig
 
@@ -12,5 +13,6 @@ class MoviesConfig(Frozen):
 
     simulate: SimulatorConfig = SimulatorConfig()
     ingest: IngestConfig = IngestConfig()
+    production: ProductionConfig = ProductionConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

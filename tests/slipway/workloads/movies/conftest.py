@@ -1,9 +1,14 @@
 """Folders in each format, written by hand: a few users, and titles that are hard to read."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
+
+from slipway.workloads.movies import messages
 
 WHEN = 978_300_760  # 2000-12-31
 
@@ -91,3 +96,43 @@ def source_files(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return folder
+
+
+class ProductionLog:
+    """Rows of logs/<data set>/exposures and feedback; seconds count from half a minute before a midnight."""
+
+    start = datetime(2026, 3, 1, 23, 59, 30, tzinfo=UTC)
+
+    def exposure(self, request: str, user: int, second: float, items: list[int] | None, **other: Any) -> dict[str, Any]:
+        at = self.start + timedelta(seconds=second)
+        count = len(items or ())
+        row = dict.fromkeys(messages.EXPOSURES) | {"model": "movies", "package": "p1", "revision": "r1"}
+        lists = {"scores": [1 - i / 8 for i in range(count)], "propensities": [0.5] * count}
+        return {**row, "request_id": request, "user": user, "timestamp": at, "date": at.date(), "items": items} | (
+            lists | other
+        )
+
+    def feedback(
+        self,
+        event: str | None,
+        request: str | None,
+        user: int,
+        item: int | None,
+        second: float,
+        action: str = "click",
+        rating: float | None = None,
+    ) -> dict[str, Any]:
+        at = self.start + timedelta(seconds=second)
+        values = (event, request, user, item, at, action, rating, at.date())
+        return dict(zip(messages.FEEDBACK, values, strict=True))
+
+    def frames(self, exposures: list[dict[str, Any]], feedback: list[dict[str, Any]]) -> tuple[pl.DataFrame, ...]:
+        return (
+            pl.DataFrame(exposures, schema=messages.EXPOSURES),
+            pl.DataFrame(feedback, schema=messages.FEEDBACK),
+        )
+
+
+@pytest.fixture(scope="session")
+def production_log() -> ProductionLog:
+    return ProductionLog()
