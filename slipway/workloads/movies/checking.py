@@ -1,0 +1,46 @@
+"""Which suites look at which tables of a data set. Knows tables and suites; validation knows how to look."""
+
+import polars as pl
+
+from slipway.errors import StorageError
+from slipway.lake.lake import Area, Lake
+from slipway.validation import tables
+from slipway.validation.report import Report
+from slipway.validation.suite import Suite
+from slipway.workload import Progress
+from slipway.workloads.movies import suites
+from slipway.workloads.movies.features.views import VIEWS
+
+LIVE = pl.col("event_id").is_not_null()
+
+
+def check(lake: Lake, data_set: str, progress: Progress) -> list[Report]:
+    """A report for each table that exists, and two for the events: those of files and those of the stream.
+
+    Raises StorageError when the data set has no events.
+    """
+    events = lake.table("processed", data_set, "events")
+    if not events.exists():
+        raise StorageError(f"the lake has no data set {data_set!r}", f"slipway ingest --data-set {data_set} …")
+    items = lake.table("processed", data_set, "items")
+    known = {"items": items.scan().select("item").collect()["item"]} if items.exists() else {}
+    version = events.version  # one version for both halves
+    origins = events.scan(version).select(LIVE.any().alias("live"), (~LIVE).any().alias("filed")).collect()
+    reports = []
+    if origins["filed"].item() or not origins["live"].item():  # nobody's rows are refused as a file's
+        suite = suites.events(source(data_set))
+        reports.append(tables.check(events, suite, known=known, where=~LIVE, version=version, progress=progress))
+    if origins["live"].item():
+        suite = suites.events("stream")
+        reports.append(tables.check(events, suite, known=known, where=LIVE, version=version, progress=progress))
+    others: dict[tuple[Area, str], Suite] = {**suites.TABLES, **{("features", n): suites.view(n) for n in VIEWS}}
+    for (area, name), suite in others.items():
+        table = lake.table(area, data_set, name)
+        if table.exists():
+            reports.append(tables.check(table, suite, known=known, progress=progress))
+    return reports
+
+
+def source(data_set: str) -> str:
+    """The files that a data set is made of, by its name: "ml-1m-small" is ml-1m's; "files" where it says nothing."""
+    return next((name for name in suites.FILES if data_set == name or data_set.startswith(f"{name}-")), "files")
