@@ -2,7 +2,7 @@
 
 from slipway.package import Frozen
 from slipway.workloads.movies.evaluation import EvaluateConfig
-from slipway.workloads.movies.ingest import IngestConfig
+from slipway.workloads.movies.intake import IngestConfig
 from slipway.workloads.movies.production import ProductionConfig
 from slipway.workloads.movies.ranker.config import TrainConfig
 from slipway.workloads.movies.simulator import SimulatorConfig

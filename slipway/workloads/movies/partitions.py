@@ -1,4 +1,4 @@
-"""Events on disk between reading and writing: all of a user in one partition. Knows rows and keys, no format.
+"""Events on disk between reading and writing: all of a user, or of a day, in one partition. Knows keys, no format.
 
 Sorting and looking for duplicates is most of the work of ingestion. Both are done on one 64-bit number per row,
 packed from the row's columns, for which NumPy has vectorised sorts; where 63 bits do not hold the columns' ranges,
@@ -27,8 +27,10 @@ class Partitions:
         self.columns = columns
         folder.mkdir()
 
-    def add(self, events: pl.DataFrame) -> None:
-        owners = self._of(events["user"].to_numpy())
+    def add(self, events: pl.DataFrame, owners: npt.NDArray[np.uint16] | None = None) -> None:
+        """owners: (events,) the partition of each, by default by its user."""
+        if owners is None:
+            owners = self._of(events["user"].to_numpy())
         order = np.argsort(owners, kind="stable")  # of 16-bit keys: a radix sort
         ends = np.cumsum(np.bincount(owners, minlength=self.count))
         starts = np.concatenate([[0], ends[:-1]])
@@ -39,7 +41,7 @@ class Partitions:
                     values[starts[number] : ends[number]].tofile(stream)
 
     def take(self, number: int) -> pl.DataFrame:
-        """The events of a partition, and its files are gone."""
+        """The events of a partition in the order in which they came, and its files are gone."""
         columns = {}
         for name in self.columns:
             path = self._path(number, name)
