@@ -10,11 +10,13 @@ SlipwayError
 │   └── ColumnsError           rows whose columns are not the table's
 ├── FeatureStoreError      the feature store is away, late, not set up, or asked for what it has not
 │   └── UnknownViewError       no feature view of that name
+├── StreamError            the event stream cannot be reached, or refused a message
 ├── PackageError           a model package that must not be served
 │   ├── IntegrityError         a missing, added or changed file
 │   ├── SignatureError         tensors that are not what package.json says
 │   └── GoldenError            answers that are not the recorded ones
 ├── TrainingError          a run that cannot produce a usable model
+│   └── LeakError              training data that holds what is asked, or what came later
 ├── TrackingError          MLflow refused or cannot be reached
 ├── RequestError           a client's request that cannot be answered (HTTP 400)
 ├── ServingError           the serving stack
@@ -107,6 +109,10 @@ class UnknownViewError(FeatureStoreError):
         )
 
 
+class StreamError(SlipwayError):
+    pass
+
+
 class PackageError(SlipwayError):
     pass
 
@@ -128,6 +134,15 @@ class GoldenError(PackageError):
 
 class TrainingError(SlipwayError):
     pass
+
+
+class LeakError(TrainingError):
+    def __init__(self, count: int, what: str, example: str) -> None:
+        self.count, self.what = count, what
+        super().__init__(
+            f"the split leaks: {count:,} {what}, such as {example}",
+            "no figure of this split can be trusted; build it with slipway.workloads.movies.splits, or repair what did",
+        )
 
 
 class TrackingError(SlipwayError):

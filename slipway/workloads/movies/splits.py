@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 
 from slipway.errors import TrainingError
+from slipway.workloads.movies import leakage
 from slipway.workloads.movies.interactions import IntArray, Interactions
 
 
@@ -20,12 +21,17 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True)
 class Split:
-    """train: what models may learn from; validation and test: (cases,) int64 positions in the whole."""
+    """train: what models may learn from; validation and test: (cases,) int64 positions in the whole.
+
+    instants: of the temporal split, when validation and test begin, in ms since 1970 UTC; what is trained on lies
+    before the first.
+    """
 
     protocol: Protocol
     train: Interactions
     validation: IntArray
     test: IntArray
+    instants: tuple[float, float] | None = None
 
 
 def leave_one_out(whole: Interactions) -> Split:
@@ -60,7 +66,7 @@ def temporal(whole: Interactions, test_share: float = 0.1, validation_share: flo
             f"{len(test)} to test",
             "bring data that spans more time, or use evaluate.protocol=loo",
         )
-    return Split(Protocol.TEMPORAL, whole.keep(before), validation, test)
+    return Split(Protocol.TEMPORAL, whole.keep(before), validation, test, (float(begin), float(end)))
 
 
 def choose(protocol: str, timed: bool) -> Protocol:
@@ -71,7 +77,10 @@ def choose(protocol: str, timed: bool) -> Protocol:
 
 
 def split(whole: Interactions, protocol: Protocol) -> Split:
-    return leave_one_out(whole) if protocol is Protocol.LEAVE_ONE_OUT else temporal(whole)
+    """What every step splits with: the split is checked, so a leak fails the step. Raises TrainingError, LeakError."""
+    found = leave_one_out(whole) if protocol is Protocol.LEAVE_ONE_OUT else temporal(whole)
+    leakage.check(whole, found)
+    return found
 
 
 def sample_users(whole: Interactions, positions: IntArray, limit: int, seed: int = 0) -> IntArray:
