@@ -16,10 +16,11 @@ from pydantic import Field
 from slipway.errors import QuarantineLimitError
 from slipway.package import Frozen
 from slipway.workload import Progress
+from slipway.workloads.movies.cleaning import Reason
 from slipway.workloads.movies.dataset import ITEMS, Quarantine
 from slipway.workloads.movies.interactions import IntArray
 from slipway.workloads.movies.partitions import Partitions, all_distinct
-from slipway.workloads.movies.sources.lines import Reason, bad_lines, read_blocks
+from slipway.workloads.movies.sources.lines import bad_lines, read_blocks
 from slipway.workloads.movies.sources.source import Source, Tables, users_frame
 
 
