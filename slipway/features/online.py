@@ -1,0 +1,148 @@
+"""Online features of users and items, through Feast's own online store. Knows views, time limits and ages, no model.
+
+    store = OnlineStore.open()
+    row, = store.read_users([42])            # history and statistics; empty for somebody never seen
+    store.write("user_history", [{"user": 42, "event_timestamp": …, "items": […], …}], created=now)
+
+The registry is read once, when the store is opened. What is asked for goes straight to `online_read` of the store that
+feature_store.yaml names, and comes back as protocol buffers; `FeatureStore.get_online_features` would give the same
+values (a test compares them) at several times the cost. Feast does not enforce a view's TTL online: this does.
+Everything that goes wrong is one FeatureStoreError, within the store's time limit, and never anything else.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from slipway.errors import FeatureStoreError, UnknownViewError
+from slipway.features import lean, places, repository, values
+
+HISTORY, STATISTICS = "user_history", "user_statistics"
+NOTHING = np.empty(0, dtype=np.int64)
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entity's features of one view, and the time of the event that they are of."""
+
+    values: Mapping[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """items: (n,) int64 source ids, oldest first; times: (n,) int64 milliseconds since 1970 UTC.
+
+    history and statistics: the rows as they are stored, for UserState.from_row; None where there is none, or one that
+    is older than its view's TTL. fresh_at: the newest event that either knows of, to the millisecond (SQLite's own
+    event times are whole seconds).
+    """
+
+    user: int
+    items: IntArray = field(default_factory=lambda: NOTHING)
+    times: IntArray = field(default_factory=lambda: NOTHING)
+    history: Mapping[str, Any] | None = None
+    statistics: Mapping[str, Any] | None = None
+    fresh_at: datetime | None = None
+
+
+class OnlineStore:
+    """One per process; may be used from many threads."""
+
+    def __init__(self, config: Any, store: Any, views: Mapping[str, Any]) -> None:
+        """views: name → feast.FeatureView, with its entity column. Use `open`."""
+        self._config, self._store = config, store
+        self._views = {name: values.ViewCodec(view) for name, view in views.items()}
+        # SQLite has one connection, which one thread uses at a time; Redis has a pool.
+        self._turn: Any = threading.Lock() if hasattr(store, "_conn") else contextlib.nullcontext()
+
+    @classmethod
+    def open(cls, repo: Path | None = None, data_set: str = "") -> Self:
+        """repo: the folder of feature_store.yaml, default feature_repo/; data_set: default the settings'.
+
+        Which file: feature_store.yaml, or what Feast's own FEAST_FS_YAML_FILE_PATH names. Applies the definitions
+        when nobody has yet. Raises FeatureStoreError. Costs the import of Feast, once per process: see lean.py.
+        """
+        with failing("opened"):
+            lean.feast()
+            feature_store = repository.connect(repo or places.repository(), data_set)
+            if not feature_store.list_feature_views():
+                repository.apply(feature_store)
+            views = {view.name: view for view in feature_store.list_feature_views()}
+            return cls(feature_store.config, feature_store._get_provider().online_store, views)
+
+    @property
+    def views(self) -> list[str]:
+        return sorted(self._views)
+
+    def read(self, view: str, ids: Sequence[int], now: datetime | None = None) -> list[Row | None]:
+        """One row per id, in their order; None for an entity that is unknown or whose row is older than the TTL.
+
+        Raises UnknownViewError, FeatureStoreError.
+        """
+        codec = self._codec(view)
+        with failing("read"), self._turn:
+            found = self._store.online_read(self._config, codec.view, [codec.key(one) for one in ids])
+        oldest = (now or datetime.now(UTC)) - codec.ttl
+        return [None if at is None or not row or at < oldest else Row(codec.decode(row), at) for at, row in found]
+
+    def read_users(self, users: Sequence[int], now: datetime | None = None) -> list[UserRow]:
+        """Raises FeatureStoreError; somebody never seen comes back empty."""
+        histories, statistics = self.read(HISTORY, users, now), self.read(STATISTICS, users, now)
+        return [_user_row(*one) for one in zip(users, histories, statistics, strict=True)]
+
+    def write(self, view: str, rows: Sequence[Mapping[str, Any]], created: datetime) -> None:
+        """Put rows in place of older ones; a stored row of a newer event stays.
+
+        rows: the entity's id, event_timestamp (aware), and the view's fields; what is missing is null. created: when
+        they were computed. Raises UnknownViewError, and FeatureStoreError also for rows that do not fit the view.
+        """
+        codec = self._codec(view)
+        encoded = [codec.encode(row, created) for row in rows]
+        with failing("written"), self._turn:
+            self._store.online_write_batch(self._config, codec.view, encoded, None)
+
+    def _codec(self, view: str) -> values.ViewCodec:
+        if codec := self._views.get(view):
+            return codec
+        raise UnknownViewError(view, self.views)
+
+
+@contextlib.contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Whatever a store or its client raises, is one FeatureStoreError."""
+    try:
+        yield
+    except FeatureStoreError:
+        raise
+    except Exception as error:  # the stores' clients share no base class
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise FeatureStoreError(
+            f"the feature store could not be {what}: {reason}",
+            "check that it runs and what feature_store.yaml says of it; after a change of the definitions: "
+            "feast -c feature_repo apply",
+        ) from error
+
+
+def _user_row(user: int, history: Row | None, statistics: Row | None) -> UserRow:
+    past = history.values if history else None
+    newest = [past["times"][-1]] if past and past["times"] else []
+    if statistics and (last := statistics.values.get("last_event")) is not None:
+        newest.append(last)
+    return UserRow(
+        user=user,
+        items=np.array(past["items"], dtype=np.int64) if past else NOTHING,
+        times=np.array(past["times"], dtype=np.int64) if past else NOTHING,
+        history=past,
+        statistics=statistics.values if statistics else None,
+        fresh_at=datetime.fromtimestamp(max(newest) / 1000, UTC) if newest else None,
+    )
