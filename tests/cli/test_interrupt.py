@@ -1,4 +1,4 @@
-"""Ctrl-C in every phase of a run: nothing half-written, no process left, and the next run goes on where it was."""
+"""Ctrl-C in a run: nothing half-written, no process left, and the next run goes on where it was."""
 
 import os
 import signal
@@ -64,12 +64,16 @@ def wait_for(home, process, phase, earlier):
     raise AssertionError(f"{phase} did not begin: {process.communicate()[0]}")
 
 
-@pytest.mark.parametrize("phase", ["ingest", "train", "evaluate", "register", "deploy"])
+# Every step stands in the same shell; these differ: the first, one with a checkpoint, one with a stack beside it.
+@pytest.mark.parametrize("phase", ["ingest", "train", "deploy"])
 def test_an_interrupt_leaves_nothing_and_says_how_to_go_on(phase, home, started):
     earlier = set(home.glob("runs/*.log"))
     process = started()
     wait_for(home, process, phase, earlier)
-    steps = [p for p in psutil.process_iter(["cmdline"]) if "executor_main" in " ".join(p.info["cmdline"] or [])]
+    steps = [
+        p for p in psutil.Process(process.pid).children(recursive=True) if "executor_main" in " ".join(p.cmdline())
+    ]
+    assert steps or phase == "deploy"  # which may be over by now
     os.killpg(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 130, text
