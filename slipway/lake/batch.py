@@ -1,23 +1,26 @@
 """Many Parquet files and one commit: a table's rows in the memory of one file. Knows files and the log, no rows.
 
     with table.batch(EVENTS, partition_by=["date"]) as batch:
-        for day, rows in days:
-            batch.add(rows, date=day)
+        for rows in many:
+            batch.add(rows)
 
 Nothing is seen of it before the block ends, and when the block fails its files are gone. A killed process leaves
 files that no version names; retention removes them.
 """
 
-import io
 import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+from urllib.parse import quote
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import Schema
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
@@ -27,9 +30,7 @@ from slipway.errors import StorageError
 from slipway.lake import columns
 from slipway.lake.table import PROPERTIES, Table, commit
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
+NULL = "__HIVE_DEFAULT_PARTITION__"
 ROW_GROUP = 1 << 18
 
 
@@ -55,24 +56,40 @@ class Batch:
         self._objects = storage.store(table.uri, table.endpoint_url)
         self._adds: list[AddAction] = []
         self._removes: list[RemoveAction] = []
+        self._folders: set[Path] = set()
         self._id = uuid.uuid4().hex[:16]
 
-    def add(self, rows: pl.DataFrame, **partition: Any) -> None:
-        """One file. rows: the columns that are no partition's, in any order; partition: a value for each that is."""
+    def add(self, rows: pl.DataFrame) -> None:
+        """A file for each partition that rows have. Raises ColumnsError, StorageError."""
+        rows = columns.fit(rows, self._schema, self.table.uri)
         if not rows.height:
             return
-        names = [name for name in self._schema if name not in self.partition_by]
-        fitting = columns.fit(rows, pl.Schema({name: self._schema[name] for name in names}), self.table.uri)
-        values = {name: None if partition[name] is None else str(partition[name]) for name in self.partition_by}
-        place = "".join(f"{name}={value}/" for name, value in values.items())
-        path = f"{place}part-{len(self._adds):05}-{self._id}.zstd.parquet"
+        keys = rows.select(self.partition_by)
+        starts = [0]
+        if self.partition_by:
+            if len(self.partition_by) > 1 or not keys.to_series().is_sorted():
+                rows = rows.sort(self.partition_by, maintain_order=True)
+                keys = rows.select(self.partition_by)
+            begins = pl.any_horizontal(pl.all().ne_missing(pl.all().shift(1)))
+            starts = sorted({0, *keys.select(begins.arg_true()).to_series()})
+        body = rows.drop(self.partition_by)
         # A column of nulls is no column of the file: Delta reads what a file lacks as null.
-        full = fitting.select(c for c in fitting if c.null_count() < len(c))
+        full = [c.name for c in body if c.null_count() < len(c)] or body.columns[:1]
+        arrow = body.select(full).to_arrow(compat_level=pl.CompatLevel.oldest())
+        for start, end, values in zip(starts, [*starts[1:], rows.height], keys[starts].rows() or [()], strict=True):
+            self._add(arrow.slice(start, end - start), dict(zip(self.partition_by, values, strict=True)))
+
+    def _add(self, rows: pa.Table, partition: Mapping[str, Any]) -> None:
+        values = {name: None if value is None else str(value) for name, value in partition.items()}
+        place = "".join(f"{name}={NULL if value is None else quote(value)}/" for name, value in values.items())
+        path = f"{place}part-{len(self._adds):05}-{self._id}.zstd.parquet"
+        data = _parquet(rows)
         with self.table.writing():
-            size = self._write(path, (full if full.width else fitting).to_arrow(compat_level=pl.CompatLevel.oldest()))
-        stats = {"numRecords": rows.height, **_times(full)}
-        self._adds.append(AddAction(path, size, values, int(time.time() * 1000), not self._removes, json.dumps(stats)))
-        self.rows += rows.height
+            self._write(path, data)
+        stats = {"numRecords": rows.num_rows, **_times(rows)}
+        added = AddAction(path, len(data), values, int(time.time() * 1000), not self._removes, json.dumps(stats))
+        self._adds.append(added)
+        self.rows += rows.num_rows
 
     def remove(self, path: str, size: int, partition: Mapping[str, Any]) -> None:
         """A file whose rows the ones to be added hold: the commit changes how rows are stored, and no row."""
@@ -94,29 +111,20 @@ class Batch:
             raise
         self._discard()
 
-    def _write(self, path: str, rows: "pa.Table") -> int:
-        """Returns the file's size in bytes."""
-        how: dict[str, Any] = {
-            "compression": "zstd",
-            "compression_level": 1,
-            "row_group_size": ROW_GROUP,
-            # Numbers compress as well without a dictionary, and a small file is written in half the time.
-            "use_dictionary": [f.name for f in rows.schema if str(f.type).endswith("string")],
-            "store_schema": False,
-        }
+    def _write(self, path: str, data: pa.Buffer) -> None:
         if self.table.folder is None:
-            buffer = io.BytesIO()
-            pq.write_table(rows, buffer, **how)
-            self._objects.write(path, buffer.getvalue())
-            return buffer.tell()
+            self._objects.write(path, data.to_pybytes())
+            return
         file = self.table.folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.parent not in self._folders:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(file.parent)
         try:
-            pq.write_table(rows, file, **how)
+            with file.open("xb") as stream:
+                stream.write(data)
         except BaseException:
             file.unlink(missing_ok=True)
             raise
-        return file.stat().st_size
 
     def _commit(self) -> None:
         schema = Schema.from_arrow(
@@ -159,16 +167,33 @@ class Batch:
         self._adds.clear()
 
 
-def _times(rows: pl.DataFrame) -> dict[str, dict[str, str]]:
+def _parquet(rows: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        rows,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        row_group_size=ROW_GROUP,
+        # Numbers compress as well without a dictionary, and a small file is written in half the time.
+        use_dictionary=[field.name for field in rows.schema if pa.types.is_large_string(field.type)],
+        store_schema=False,
+    )
+    return sink.getvalue()
+
+
+def _times(rows: pa.Table) -> dict[str, dict[str, str]]:
     """Delta's minValues and maxValues of the columns of times: what freshness and pruning need, at little cost."""
-    times = [c for c in rows if isinstance(c.dtype, pl.Datetime)]
-    return {
-        "minValues": {c.name: _iso(c.min()) for c in times},
-        "maxValues": {c.name: _iso(c.max()) for c in times},
-    }
+    lowest, highest = {}, {}
+    for field in rows.schema:
+        if pa.types.is_timestamp(field.type):
+            # As numbers: pyarrow looks a time zone up anew for each value, which costs more than the file does.
+            ends = pc.min_max(rows[field.name].cast(pa.int64())).as_py()
+            if ends["min"] is not None:
+                zone = "Z" if field.type.tz else ""
+                lowest[field.name], highest[field.name] = _iso(ends["min"]) + zone, _iso(ends["max"]) + zone
+    return {"minValues": lowest, "maxValues": highest}
 
 
-def _iso(moment: Any) -> str:
-    assert isinstance(moment, datetime)
-    text = moment.replace(tzinfo=None).isoformat(timespec="microseconds")
-    return f"{text}Z" if moment.tzinfo else text
+def _iso(microseconds: int) -> str:
+    return (datetime(1970, 1, 1) + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")

@@ -42,6 +42,8 @@ def fit(rows: pl.DataFrame, table: pl.Schema | None, uri: str) -> pl.DataFrame:
     A column of nothing but nulls takes the table's type. Raises ColumnsError naming each column that is missing,
     unknown or of another type.
     """
+    if rows.schema == table and rows.columns == table.names():
+        return rows
     mine = kept_schema(rows.schema)
     if table is None:
         untyped = [name for name, dtype in mine.items() if _untyped(dtype)]

@@ -46,4 +46,5 @@ def _rewrite(table: "Table", files: pl.DataFrame, partition: dict[str, object]) 
     with table.batch(schema) as batch:
         for path, size in files.select("path", "bytes").iter_rows():
             batch.remove(path, size, partition)
-        batch.add(rows.drop("_file"), **partition)
+        known = [pl.lit(value, schema[key]).alias(key) for key, value in partition.items()]
+        batch.add(rows.drop("_file").with_columns(known))

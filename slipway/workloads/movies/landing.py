@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from slipway.package import Frozen, sha256
 from slipway.settings import settings
 from slipway.workload import Progress
 from slipway.workloads.movies.dataset import LAKE_EVENTS, USERS, Quarantine
-from slipway.workloads.movies.days import DAY, Days
+from slipway.workloads.movies.days import Days
 from slipway.workloads.movies.ingest import ORACLE
 from slipway.workloads.movies.intake import IngestConfig, Intake
 from slipway.workloads.movies.interactions import IntArray
@@ -199,37 +199,34 @@ class _Landing:
         with table.batch(LAKE_EVENTS, ["date"], (_writer(digest), 1), notes) as batch:
             for number in range(dated.count):
                 rows = dated.take(number)
-                if rows.height:
-                    rows = rows[stable_order(rows.select("seconds", "source_row"))]
-                    days = rows["seconds"].to_numpy() // DAY
-                    starts = np.flatnonzero(np.concatenate([[True], days[1:] != days[:-1]]))
-                    events = self._events(rows)
-                    for start, end in zip(starts, [*starts[1:], len(days)], strict=True):
-                        day = date(1970, 1, 1) + timedelta(days=int(days[start]))
-                        part = events[start:end]
-                        batch.add(self._unknown(part, table, day) if day in there else part, date=day)
+                events = self._events(rows[stable_order(rows.select("seconds", "source_row"))])
+                batch.add(self._unknown(events, table, there))
                 self.progress("ingest", 0.6 + 0.4 * (number + 1) / dated.count, intake.counts(batch.rows))
             return batch.rows
 
-    def _unknown(self, rows: pl.DataFrame, table: Table, day: date) -> pl.DataFrame:
-        """Without the events that the lake has of that day."""
-        have = table.scan(schema={name: LAKE_EVENTS[name] for name in (*SAME, "date")}).filter(pl.col("date") == day)
-        unknown = rows.join(have.select(SAME).collect(), on=SAME, how="anti", nulls_equal=True, maintain_order="left")
+    def _unknown(self, rows: pl.DataFrame, table: Table, there: set[date]) -> pl.DataFrame:
+        """Without the events that the lake has already. there: the days of which it has any."""
+        days = there.intersection(rows["date"].unique())
+        if not days:
+            return rows
+        have = table.scan(schema={name: LAKE_EVENTS[name] for name in (*SAME, "date")})
+        have = have.filter(pl.col("date").is_in(sorted(days))).select(SAME)
+        unknown = rows.join(have.collect(), on=SAME, how="anti", nulls_equal=True, maintain_order="left")
         self.known += rows.height - unknown.height
         return unknown
 
     def _events(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """LAKE_EVENTS without the date."""
-        nothing = pl.lit(None)
+        nothing, moment = pl.lit(None), (pl.col("seconds") * 1000).cast(LAKE_EVENTS["timestamp"])
         return rows.select(
             "user",
             "item",
-            (pl.col("seconds") * 1000).cast(LAKE_EVENTS["timestamp"]).alias("timestamp"),
+            moment.alias("timestamp"),
             (pl.col("rating") if self.source.events.scale else nothing).cast(pl.Float32).alias("rating"),
             pl.lit(self.source.action, dtype=LAKE_EVENTS["action"]).alias("action"),
             "source_row",
             nothing.cast(pl.String).alias("event_id"),
             nothing.cast(pl.String).alias("request_id"),
+            moment.cast(pl.Date).alias("date"),
         )
 
     def _upsert(self, name: str, schema: pl.Schema, key: str, rows: pl.DataFrame, *, prefer_old: bool) -> None:
@@ -265,8 +262,9 @@ class _Landing:
                         "line",
                         "text",
                         pl.lit(False).alias("repaired"),
+                        pl.lit(now.date()).alias("day"),
                     )
-                    batch.add(rows, day=now.date())
+                    batch.add(rows)
 
     def _record(self, path: Path, digest: str, quarantined: Mapping[str, int], events: int) -> None:
         holds_events = path == self.source.events.path
