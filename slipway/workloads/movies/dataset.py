@@ -7,6 +7,7 @@
 <folder>/users.parquet    user and the attributes that the source has (the others are null)
 <folder>/quarantine.parquet  file, line, reason, text
 <folder>/oracle.json      the simulator's truth, where the source is simulated
+<folder>/split.json       where the global temporal split cuts, and whom and what it has never seen (from the lake)
 """
 
 import hashlib
@@ -28,7 +29,7 @@ from pydantic import ValidationError
 from slipway.errors import BusyError, SourceError
 from slipway.package import Frozen, sha256
 
-SourceName = Literal["ml-100k", "ml-1m", "ml-csv", "wikipedia", "ml-1m-sas"]
+SourceName = Literal["ml-100k", "ml-1m", "ml-csv", "wikipedia", "ml-1m-sas", "stream"]
 Action = Literal["rating", "edit", "interaction", "click"]
 
 EVENTS = pl.Schema(
@@ -67,6 +68,15 @@ USERS = pl.Schema(
 QUARANTINE = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl.String(), "text": pl.String()})
 
 
+class TableVersion(Frozen):
+    """A table of the lake as it was read: its snapshot names each file's hash."""
+
+    table: str
+    uri: str
+    version: int
+    snapshot: str
+
+
 class DataSet(Frozen):
     """dataset.json."""
 
@@ -78,6 +88,7 @@ class DataSet(Frozen):
     timed: bool  # False: an order only, so no temporal split
     repeats: bool  # True: people come back to the same item, so the seen-filter must be off
     sha256: str  # of the event files' hashes: the data snapshot's identity
+    tables: tuple[TableVersion, ...] = ()  # of the lake, where it was built from one; the first is the events
 
 
 def read(folder: Path) -> DataSet:

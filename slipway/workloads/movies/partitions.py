@@ -14,7 +14,9 @@ import polars as pl
 from slipway.workloads.movies.interactions import IntArray
 
 MANY = 1 << 16  # partitions; their numbers are sorted as 16-bit integers
-COLUMNS = {"user": np.int64, "item": np.int64, "seconds": np.int64, "source_row": np.int64, "rating": np.float32}
+COLUMNS = dict.fromkeys(("user", "item", "seconds", "milliseconds", "action", "source_row"), np.int64) | {
+    "rating": np.float32
+}
 
 
 class Partitions:
