@@ -13,6 +13,11 @@ def folder(data_set: str = "") -> Path:
     return path
 
 
+def in_use(data_set: str) -> bool:
+    """Whether anybody has written online features here."""
+    return (settings().home / "feast" / data_set / "online.db").exists()
+
+
 def repository() -> Path:
     """feature_repo/ of the working folder, or else the one beside the package."""
     here = Path("feature_repo").absolute()

@@ -32,6 +32,7 @@ from slipway.package import Frozen
 from slipway.workloads.movies import dataset
 from slipway.workloads.movies.baselines import Counts, CountsConfig
 from slipway.workloads.movies.combine import TINY, Combination
+from slipway.workloads.movies.ingest import ORACLE
 from slipway.workloads.movies.interactions import Interactions
 from slipway.workloads.movies.ranker import checkpoint
 from slipway.workloads.movies.ranker.checkpoint import Trained
@@ -55,6 +56,9 @@ class ServedModel(Frozen):
     filter_seen: bool
     has_user_embedding: bool
     until: int | None  # milliseconds since 1970 UTC of the newest event: what comes after is not in the histories
+    data_set: (
+        str | None
+    )  # in the lake, where it came from there or is simulated: whose online features these users have
     counts: CountsConfig
     combine: Combination
 
@@ -107,7 +111,7 @@ def export(data: Path, model: Path, out: Path) -> None:
         draft.unlink(missing_ok=True)
     shutil.copyfile(model / "counts.npz", out / "counts.npz")
     _write_tables(data, whole, out)
-    _write_model(trained, counts, combination, whole, out)
+    _write_model(trained, counts, combination, whole, data, out)
 
 
 def write_graph(graph: ServedGraph, path: Path) -> None:
@@ -236,15 +240,25 @@ def _write_tables(data: Path, whole: Interactions, out: Path) -> None:
     np.save(out / "popularity.npy", popularity)
 
 
-def _write_model(trained: Trained, counts: Counts, combination: Combination, whole: Interactions, out: Path) -> None:
+def _write_model(
+    trained: Trained, counts: Counts, combination: Combination, whole: Interactions, data: Path, out: Path
+) -> None:
     served = ServedModel(
         max_len=trained.config.max_len,
         n_items=trained.n_items,
         n_users=trained.n_users,
         filter_seen=trained.filter_seen,
         has_user_embedding=trained.config.user_dim > 0,
+        data_set=_data_set(data),
         until=None if whole.times is None else int(whole.times.max()),
         counts=counts.config,
         combine=combination,
     )
     checkpoint.write_atomically(out / "model.json", (served.model_dump_json(indent=2) + "\n").encode())
+
+
+def _data_set(data: Path) -> str | None:
+    tables = dataset.read(data).tables
+    if tables:
+        return tables[0].uri.split("/")[-2]
+    return "simulated" if (data / ORACLE).exists() else None

@@ -2,7 +2,7 @@
 
 The history that the package holds is everything up to the data snapshot. What happened since comes from the feature
 store, once it is connected, and from the session of a request; it is appended in that order, an item of the session
-that the store knows already only once. Only numpy, onnxruntime and the package's files: no torch, ray, mlflow or kserve.
+that the store knows already only once. Reads with numpy and onnxruntime alone: no torch, ray, mlflow or kserve.
 """
 
 import json
@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from slipway.package import MANIFEST, Signature, Tensors
 from slipway.workload import Prediction
 from slipway.workloads.movies.baselines import Counts
 from slipway.workloads.movies.interactions import IntArray, ItemArray
-from slipway.workloads.movies.recent import Features, Reader, Recent
+from slipway.workloads.movies.recent import Reader, Recent, open_online
 from slipway.workloads.movies.request import SIGNATURE, Request
 from slipway.workloads.movies.scorer import Scores
 
@@ -132,7 +133,7 @@ class Ranked:
 class MoviesPredictor:
     """One opened package. Thread-safe: only `recent` changes, and an ONNX Runtime session may run concurrently.
 
-    open_store: of the feature store; None: histories come from the package alone.
+    data_set: in the lake, whose online features are of the same users; None: the package knows of none.
     """
 
     version: str
@@ -144,14 +145,14 @@ class MoviesPredictor:
     histories: Histories
     takes_user: bool
     recent: Recent
-    open_store: Callable[[], Reader] | None = None
+    data_set: str | None
 
     @property
     def signature(self) -> Signature:
         return SIGNATURE
 
     @classmethod
-    def open(cls, folder: Path, open_store: Callable[[], Reader] | None = None) -> Self:
+    def open(cls, folder: Path) -> Self:
         """Load the files of a package that `Package.open` checked, or of one about to be sealed.
 
         Raises PackageError when a file is missing or the files do not fit together.
@@ -169,7 +170,7 @@ class MoviesPredictor:
                 histories=Histories.open(folder),
                 takes_user=bool(model["has_user_embedding"]),
                 recent=Recent(model["until"]),
-                open_store=open_store,
+                data_set=model["data_set"],
             )
         except (OSError, EOFError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
             raise PackageError(f"{folder} cannot be served: {error}", "train and package again") from error
@@ -179,9 +180,10 @@ class MoviesPredictor:
         predictor.counts.score_histories([np.array([1])])  # builds its tables now, not within the first request
         return predictor
 
-    def connect(self) -> None:
-        if self.open_store:
-            self.recent.connect(self.open_store)
+    def connect(self, open_store: Callable[[str], Reader] = open_online) -> None:
+        """open_store: data set → its online store."""
+        if self.data_set is not None:
+            self.recent.connect(partial(open_store, self.data_set))
 
     def predict(self, inputs: Tensors) -> Prediction:
         request = Request.parse(inputs)
@@ -218,7 +220,7 @@ class MoviesPredictor:
         """Whole histories in index space, oldest first, and how many session items the catalogue does not have."""
         gathered, ignored = [], 0
         for position, session, since in zip(positions.tolist(), request.sessions, recent, strict=True):
-            past = [self.histories.of(position)] if position >= 0 else []
+            past: list[npt.NDArray[Any]] = [self.histories.of(position)] if position >= 0 else []
             sent = session[session >= 0]
             if len(since):
                 known = self.catalogue.index(since[~np.isin(since, sent)] if len(sent) else since)

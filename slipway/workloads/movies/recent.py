@@ -1,4 +1,4 @@
-"""What users did since the package's snapshot, from the feature store. Knows times and item ids; knows no store.
+"""What users did since the package's snapshot, from the feature store. Knows times and item ids, not how a store works.
 
 The store may be away, late or not yet filled: then there is nothing recent, the answer says so, and the next look is
 a moment later. A request never waits for a store that failed a moment ago.
@@ -13,7 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from slipway.errors import SlipwayError
+from slipway.errors import FeatureStoreError, SlipwayError
+from slipway.features import places
+from slipway.settings import settings
 from slipway.workloads.movies.interactions import IntArray
 
 PAUSE = 5.0  # seconds without a look after a failure
@@ -45,6 +47,20 @@ class Reader(Protocol):
         """One history per user, empty for an unknown one. Raises FeatureStoreError."""
 
 
+def open_online(data_set: str) -> Reader:
+    """The online store of a data set, once something was written to it: until then Feast is not even imported.
+
+    Raises FeatureStoreError.
+    """
+    if settings().feature_store is None and not places.in_use(data_set):
+        raise FeatureStoreError(
+            f"there are no online features of {data_set}", "fill them: slipway ingest --source stream --follow"
+        )
+    from slipway.features.online import OnlineStore
+
+    return OnlineStore.open(settings().feature_store, data_set)
+
+
 class Recent:
     """until: milliseconds since 1970 UTC of the newest event in the package; None: the package knows no times."""
 
@@ -52,11 +68,12 @@ class Recent:
         self.until = until
         self._reader: Reader | None = None
         self._paused_until = 0.0
+        self._said = ""
 
     def connect(self, open_store: Callable[[], Reader]) -> None:
-        """Open the store beside, since that takes seconds, and again until it can be opened."""
-        if self.until is not None:
-            threading.Thread(target=self._open, args=(open_store,), name="features", daemon=True).start()
+        """Open the store, or go on without and try again beside: what opens it costs a second of this process."""
+        if self.until is not None and not self._open(open_store):
+            threading.Thread(target=self._open_later, args=(open_store,), name="features", daemon=True).start()
 
     def of(self, users: IntArray) -> tuple[list[IntArray], Features]:
         """(n,) ids → per user the source ids of the items since the snapshot, oldest first."""
@@ -73,17 +90,19 @@ class Recent:
             return nothing, Features.LATE
         return [history.items[history.times > self.until] for history in histories], Features.ONLINE
 
-    def _open(self, open_store: Callable[[], Reader]) -> None:
-        said = ""
-        while self._reader is None:
-            try:
-                self._reader = open_store()
-                log.info("reading what happened since the package from the feature store")
-            except SlipwayError as error:
-                if said != error.message:
-                    log.info("answering from the package alone: %s → %s", error.message, error.remedy)
-                said = error.message
-                time.sleep(PATIENCE)
-            except Exception:
-                log.exception("the feature store cannot be opened: answering from the package alone")
+    def _open(self, open_store: Callable[[], Reader]) -> bool:
+        try:
+            self._reader = open_store()
+        except SlipwayError as error:
+            if self._said != error.message:
+                log.info("answering from the package alone: %s → %s", error.message, error.remedy)
+            self._said = error.message
+            return False
+        log.info("reading what happened since the package from the feature store")
+        return True
+
+    def _open_later(self, open_store: Callable[[], Reader]) -> None:
+        while True:
+            time.sleep(PATIENCE)
+            if self._open(open_store):
                 return

@@ -1,15 +1,15 @@
 """What happened since the package changes the answer; a store that is away does not."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from slipway.errors import StorageError
+from slipway.settings import settings
 from slipway.workloads.movies import recent
 from slipway.workloads.movies.predictor import MoviesPredictor
-from slipway.workloads.movies.recent import Features
 
 NOBODY = 999_999_999
 
@@ -45,13 +45,9 @@ def store():
 
 @pytest.fixture
 def predictor(movies_package, store):
-    opened = MoviesPredictor.open(movies_package.package, lambda: store)
-    opened.connect()
-    for _ in range(1000):
-        if ask(opened, movies_package.users[0]).notes["features"] == Features.ONLINE:
-            return opened
-        time.sleep(0.01)
-    raise AssertionError("never connected")
+    opened = replace(MoviesPredictor.open(movies_package.package), data_set="here")
+    opened.connect({"here": store}.__getitem__)
+    return opened
 
 
 def ask(predictor, user, **rest):
@@ -113,17 +109,28 @@ def test_a_store_that_cannot_be_opened_is_tried_again(movies_package, monkeypatc
     monkeypatch.setattr(recent, "PATIENCE", 0.01)
     attempts = []
 
-    def open_store():
+    def open_store(_data_set):
         attempts.append(1)
         if len(attempts) < 3:
             raise StorageError("nothing was applied", "apply it")
         return store
 
-    opened = MoviesPredictor.open(movies_package.package, open_store)
-    opened.connect()
+    opened = replace(MoviesPredictor.open(movies_package.package), data_set="here")
+    opened.connect(open_store)
     for _ in range(1000):
         if ask(opened, 1).notes["features"] == "online":
             break
         assert len(attempts) <= 3
         time.sleep(0.01)
     assert len(attempts) == 3
+
+
+def test_without_online_features_feast_is_not_even_imported(movies_package, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path))
+    settings.cache_clear()
+    caplog.set_level("INFO")
+    opened = replace(MoviesPredictor.open(movies_package.package), data_set="nobodys")
+    opened.connect()
+    assert ask(opened, 1).notes["features"] == "package"
+    assert "no online features of nobodys" in caplog.text
+    settings.cache_clear()
