@@ -57,12 +57,16 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Exported:
-    """What a package is sealed with, beside its files: golden holds (inputs, outputs) of recorded requests."""
+    """What a package is sealed with, beside its files: golden holds (inputs, outputs) of recorded requests.
+
+    data_uri: where the events can be read again, when that is not the folder of the run: a table and its version.
+    """
 
     signature: Signature
     golden: list[tuple[Tensors, Tensors]]
     data_sha256: str
     events: int
+    data_uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,25 @@ class Workload(Protocol):
 
     def predictor(self, package: Package) -> Predictor: ...
 
+    def land(self, source: Path, lake: "Lake", data_set: str, config: Any, progress: Progress) -> dict[str, float]:
+        """Source files → raw and processed tables of the lake, each file once; returns counts. Raises SourceError."""
+
+    def label(self, lake: "Lake", data_set: str, config: Any, progress: Progress) -> dict[str, float]:
+        """The production log in the lake → labelled examples, for dates with new rows; returns counts."""
+
+    def training_set(
+        self, lake: "Lake", data_set: str, version: int | None, out: Path, progress: Progress
+    ) -> dict[str, float]:
+        """A version of the lake's events, by default the newest, → what `ingest` makes of source files; returns counts.
+
+        The same version gives the same data set, whatever came into the lake since. Raises StorageError, SourceError.
+        """
+
     def validate(self, lake: "Lake", data_set: str, progress: Progress) -> "list[Report]":
         """Check each table of a data set in the lake against its suites. Raises StorageError, nothing for bad data."""
 
     def reclean(self, lake: "Lake", data_set: str, rows: "pl.DataFrame") -> "pl.DataFrame":
-        """Rows of the quarantine (row, source, line, text, rejected_at), cleaned as new ones would be: the good ones
+        """Rows of the quarantine (row, source, line, text, reason), cleaned as new ones would be: the good ones
         are in the lake afterwards, each once however often they come. Returns row and reason, null for a good one.
         """
 

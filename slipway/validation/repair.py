@@ -9,7 +9,7 @@ drop: [truncated]              # reasons whose rows are given up: an explicit lo
 """
 
 import fnmatch
-import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -37,12 +37,12 @@ class Substitution(Frozen):
             raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
         return pattern
 
-    def chosen(self) -> pl.Expr:
-        """Whether the rule applies to a row of the quarantine."""
-        reason = pl.lit(True) if self.reason is None else pl.col("reason") == self.reason
+    def chosen(self, sources: Iterable[str]) -> pl.Expr:
+        """Whether the rule applies to a row of the quarantine, which has these sources."""
+        reason = pl.lit(value=True) if self.reason is None else pl.col("reason") == self.reason
         if self.source is None:
             return reason
-        return reason & pl.col("source").str.contains(f"^(?:{_rust(self.source)})$")
+        return reason & pl.col("source").is_in([s for s in sources if fnmatch.fnmatchcase(s, self.source)])
 
 
 class Repair(Frozen):
@@ -54,12 +54,13 @@ class Repair(Frozen):
     def dropping(self, *reasons: str) -> "Repair":
         return self.model_copy(update={"drop": self.drop | set(reasons)})
 
-    def text(self) -> pl.Expr:
-        """The repaired text of a quarantine row."""
-        text = pl.col("text")
-        for rule in self.repair:
-            text = pl.when(rule.chosen()).then(text.str.replace_all(rule.pattern, rule.replace)).otherwise(text)
-        return text.alias("text")
+    def apply(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows of the quarantine with the repaired text."""
+        sources = rows["source"].unique().to_list()
+        for rule in self.repair:  # one after another: a single expression would double with every rule
+            text = pl.col("text").str.replace_all(rule.pattern, rule.replace)
+            rows = rows.with_columns(pl.when(rule.chosen(sources)).then(text).otherwise("text").alias("text"))
+        return rows
 
 
 def read(path: Path) -> Repair:
@@ -76,8 +77,3 @@ def read(path: Path) -> Repair:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"{path} is no repair: {wrong}", remedy) from error
-
-
-def _rust(pattern: str) -> str:
-    """fnmatch's own translation ends in Python's \\Z and begins with flags that Polars does not know."""
-    return re.sub(r"^\(\?s:(.*)\)\\Z$", r"\1", fnmatch.translate(pattern))
