@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= simulated
 PROFILE ?= demo
+# Two workers: many tests wait for a process; a file's tests share what is costly to start.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint compile lock clean
+.PHONY: help install demo test test-fast browser lint compile lock clean
 
 help: ## Show what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,12 +32,20 @@ demo: install ## Run the whole line and serve it: make demo [DATA=<folder>] [PRO
 	@$(BIN)/slipway run --workload movies --profile $(PROFILE) --data "$(DATA)"
 	@$(BIN)/slipway recommend
 
-test: install lint ## Lint, check types and arrows, run every test
+test: install lint browser ## Lint, check types and arrows, run every test
 	@$(BIN)/slipway compile --check
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-fast: install ## The tests that take seconds
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
+
+# The dashboard's tests look at it with Chromium, which is no Python package.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		  echo "Installing Chromium (once) …" && \
+		  { apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1; } || \
+		echo "There is no Chromium here, so the dashboard's tests are skipped; on Debian and Ubuntu: sudo apt-get install chromium"
 
 lint: install ## ruff, mypy --strict on slipway/, import arrows
 	@$(BIN)/ruff format --check .
