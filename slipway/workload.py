@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from slipway.lake.lake import Lake
+    from slipway.lake.ledger import Landed
     from slipway.validation.report import Report
 
 
@@ -105,8 +106,8 @@ class Workload(Protocol):
 
     def predictor(self, package: Package) -> Predictor: ...
 
-    def land(self, source: Path, lake: "Lake", data_set: str, config: Any, progress: Progress) -> dict[str, float]:
-        """Source files → raw and processed tables of the lake, each file once; returns counts. Raises SourceError."""
+    def land(self, source: Path, lake: "Lake", data_set: str, config: Any, progress: Progress) -> "Landed":
+        """Source files → the lake, each once however often it comes. Raises SourceError, StorageError."""
 
     def label(self, lake: "Lake", data_set: str, config: Any, progress: Progress) -> dict[str, float]:
         """The production log in the lake → labelled examples, for dates with new rows; returns counts."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from slipway import config as configuration
 from slipway.package import Package
-from slipway.settings import settings
 from slipway.workload import Exported, Predictor, Progress, Scaling, Verdict
 from slipway.workloads.movies import dataset
 
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from slipway.lake.lake import Lake
+    from slipway.lake.ledger import Landed
     from slipway.validation.report import Report
     from slipway.workloads.movies.config import MoviesConfig
-    from slipway.workloads.movies.recent import Reader
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -65,19 +64,32 @@ class Movies:
         predictor = MoviesPredictor.open(out)
         pairs = [(inputs, predictor.predict(inputs).outputs) for inputs in golden.requests(out)]
         source = dataset.read(data)
-        return Exported(predictor.signature, pairs, source.sha256, source.events)
+        uri = f"{source.tables[0].uri}@{source.tables[0].version}" if source.tables else ""
+        return Exported(predictor.signature, pairs, source.sha256, source.events, uri)
 
     def predictor(self, package: Package) -> Predictor:
         from slipway.workloads.movies.predictor import MoviesPredictor
 
-        repository = settings().feature_store
+        return MoviesPredictor.open(package.folder)
 
-        def open_store() -> "Reader":
-            from slipway.features.online import OnlineStore
+    def land(self, source: Path, lake: "Lake", data_set: str, config: "MoviesConfig", progress: Progress) -> "Landed":
+        from slipway.workloads.movies.landing import land
 
-            return OnlineStore.open(repository)
+        return land(source, lake, data_set, config.ingest, progress)
 
-        return MoviesPredictor.open(package.folder, open_store if repository else None)
+    def label(self, lake: "Lake", data_set: str, config: "MoviesConfig", progress: Progress) -> dict[str, float]:
+        from slipway.workloads.movies.production import ingest
+
+        return ingest(lake, data_set, config.production, progress)
+
+    def training_set(
+        self, lake: "Lake", data_set: str, version: int | None, out: Path, progress: Progress
+    ) -> dict[str, float]:
+        from slipway.workloads.movies.trainingset import build
+
+        built = build(lake, data_set, version, out, progress)
+        left_out = {f"left_out_{reason}": float(rows) for reason, rows in built.quarantined.items()}
+        return {"events": built.events, "users": built.users, "items": built.items, **left_out}
 
     def validate(self, lake: "Lake", data_set: str, progress: Progress) -> "list[Report]":
         from slipway.workloads.movies.checking import check
