@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli.dashboard import dashboard
 from slipway import config, workload
 from slipway.errors import ConfigError, SlipwayError
 from slipway.settings import settings
@@ -175,6 +176,9 @@ def compile_(
         console.print(f"wrote {path}")
     elif not ir.is_current():
         raise ConfigError(f"{path} is stale", "run slipway compile and commit the result")
+
+
+app.command()(dashboard)
 
 
 def main() -> None:

@@ -1,7 +1,10 @@
 """How people answered what they were shown: click-through rates with their uncertainty. Knows no model.
 
-An impression is one item of one answered request; `clicked` says whether feedback on it came inside the window.
+An impression is one shown item of one answered request (attribution.EXAMPLES); `click` is 1 when feedback on it came
+inside the attribution window.
 """
+
+from datetime import datetime
 
 import polars as pl
 
@@ -17,10 +20,10 @@ def wilson(clicked: pl.Expr, shown: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
 
 
 def rates(impressions: pl.LazyFrame, *by: str | pl.Expr) -> pl.DataFrame:
-    """<by>, shown, clicked, ctr, low, high: one row per group, sorted. impressions: a Boolean column clicked."""
+    """<by>, shown, clicked, ctr, low, high: one row per group, sorted. impressions: a column click of 0 and 1."""
     low, high = wilson(pl.col("clicked"), pl.col("shown"))
     counted = impressions.group_by(*by).agg(
-        pl.len().cast(pl.Int64).alias("shown"), pl.col("clicked").sum().cast(pl.Int64).alias("clicked")
+        pl.len().cast(pl.Int64).alias("shown"), pl.col("click").cast(pl.Int64).sum().alias("clicked")
     )
     rated = counted.with_columns(
         (pl.col("clicked") / pl.col("shown")).alias("ctr"), low.alias("low"), high.alias("high")
@@ -43,3 +46,12 @@ def answers(exposures: pl.LazyFrame) -> pl.DataFrame:
         .sort("date")
         .collect(engine="streaming")
     )
+
+
+STEPS = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "6h": 360, "1d": 1_440, "1w": 10_080}
+
+
+def grain(first: datetime, last: datetime, points: int = 120) -> str:
+    """The finest step that gives a curve at most so many points: minutes for a load test, weeks for years."""
+    minutes = (last - first).total_seconds() / 60
+    return next((step for step, length in STEPS.items() if minutes / length <= points), "1mo")

@@ -1,4 +1,4 @@
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -7,7 +7,7 @@ from slipway.analytics import response
 
 
 def test_rates_carry_the_interval_of_few_impressions():
-    rows = pl.LazyFrame({"position": [1] * 10 + [2] * 10, "clicked": [True] + [False] * 19})
+    rows = pl.LazyFrame({"position": [1] * 10 + [2] * 10, "click": [1] + [0] * 19})
     found = response.rates(rows, "position")
     assert found.select("position", "shown", "clicked", "ctr").rows() == [(1, 10, 1, 0.1), (2, 10, 0, 0.0)]
     assert found["low"].to_list() == pytest.approx([0.0179, 0.0], abs=1e-4)  # Wilson, from a table
@@ -25,3 +25,12 @@ def test_answers_by_day():
     found = response.answers(rows).row(0, named=True)
     assert (found["requests"], found["fallbacks"]) == (4, 1)
     assert found["p99"] == 100
+
+
+@pytest.mark.parametrize(
+    ("span", "step"), [({"minutes": 5}, "1m"), ({"days": 3}, "1h"), ({"days": 30}, "1d"), ({"days": 900}, "1w")]
+)
+def test_a_curve_has_a_readable_number_of_points(span, step):
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    assert response.grain(start, start + timedelta(**span)) == step
+    assert response.grain(start, start + timedelta(days=30), points=10) == "1w"

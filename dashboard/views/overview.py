@@ -1,0 +1,219 @@
+"""What is there, how fresh it is, and what needs attention."""
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import streamlit as st
+
+from dashboard import charts, hints, models, tables
+from dashboard.filters import Scope
+from dashboard.panel import panel
+from dashboard.tables import Facts, Snapshot
+from slipway.analytics import activity, attention, response
+from slipway.analytics.attention import Finding, Light
+from slipway.analytics.selection import Selection
+from slipway.errors import TrackingError
+
+MARKS = {
+    Light.PROBLEM: ":material/error: :red[**Problem**]",
+    Light.WARNING: ":material/warning: :orange[**Look**]",
+    Light.GOOD: ":material/check_circle: :green[**Good**]",
+    Light.UNKNOWN: ":material/help: :gray[**Unknown**]",
+}
+
+
+def view(scope: Scope) -> None:
+    found = [tables.facts(snapshot) for snapshot in tables.of(scope.data_set)]
+    by_name = {(f.snapshot.area, f.snapshot.name): f for f in found}
+    _figures(by_name)
+    _attention(scope, by_name)
+    _volumes(scope)
+    _tables(found)
+    left, right = st.columns(2)
+    with left:
+        _sizes()
+    with right:
+        _model()
+    _ingested(found)
+
+
+def _figures(by_name: dict[tuple[str, str], Facts]) -> None:
+    shown = (
+        ("Events", "processed", "events", "what users did: rows of processed/events"),
+        ("Items", "processed", "items", "films in the catalogue"),
+        ("Users", "processed", "users", "users with a profile"),
+        ("Answers", "logs", "exposures", "answered recommendation requests"),
+        ("Feedback", "logs", "feedback", "reactions to recommendations"),
+        ("Rejected", "raw", "quarantine", "rows in quarantine, repaired ones included"),
+    )
+    for column, (label, area, name, about) in zip(st.columns(len(shown)), shown, strict=True):
+        facts = by_name.get((area, name))
+        column.metric(label, f"{facts.rows:,}" if facts else "–", help=about, border=True)
+
+
+def _attention(scope: Scope, by_name: dict[tuple[str, str], Facts]) -> None:
+    with panel("What needs attention", "The most urgent first, for all days: the filters do not apply here."):
+        spot = st.empty()
+        spot.caption("Looking …")
+        findings = [*_lake_findings(by_name), *_answer_findings(scope)]
+        try:
+            newest = next(iter(models.runs()), None)
+            findings.append(
+                attention.gate(newest.gate, newest.reason)
+                if newest
+                else Finding("Newest model", Light.UNKNOWN, "no model was trained yet: slipway run")
+            )
+        except TrackingError as error:
+            findings.append(Finding("MLflow", Light.PROBLEM, f"{error.message} → {error.remedy}"))
+        with spot.container():
+            for finding in sorted(findings, key=lambda f: -f.light):
+                light, words = st.columns([1, 6], vertical_alignment="center")
+                light.markdown(MARKS[finding.light])
+                words.markdown(f"**{finding.subject}**: {finding.says}")
+
+
+def _lake_findings(by_name: dict[tuple[str, str], Facts]) -> list[Finding]:
+    now, events = datetime.now(UTC), by_name.get(("processed", "events"))
+    quarantine = by_name.get(("raw", "quarantine"))
+    findings = [
+        attention.written("Events", events.written if events else None, now, timedelta(days=1), timedelta(days=7)),
+        attention.volume(events.days if events else ()),
+        attention.rejected(_open(quarantine.snapshot) if quarantine else 0, events.rows if events else 0),
+    ]
+    stale = [
+        facts.snapshot.name
+        for (area, _), facts in by_name.items()
+        if area == "features" and events and facts.written and events.written and facts.written < events.written
+    ]
+    if stale:
+        findings.append(Finding("Features", Light.WARNING, f"older than the newest events: {', '.join(sorted(stale))}"))
+    return findings
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _open(quarantine: Snapshot) -> int:
+    return int(quarantine.scan().filter(~pl.col("repaired")).select(pl.len()).collect().item())
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _answers(exposures: Snapshot) -> pl.DataFrame:
+    return response.answers(exposures.scan())
+
+
+def _answer_findings(scope: Scope) -> list[Finding]:
+    exposures = tables.find("logs", scope.data_set, "exposures")
+    if exposures is None:
+        return []
+    days = _answers(exposures)
+    return [attention.fallbacks(int(days["fallbacks"].sum()), int(days["requests"].sum()))]
+
+
+@st.cache_data(show_spinner="Counting events …", max_entries=64)
+def _per_day(events: Snapshot, selection: Selection, users: Snapshot | None, every: str) -> pl.DataFrame:
+    days = activity.per_day(selection.apply(events.scan(), users.scan() if users else None))
+    return days.group_by(pl.col("date").dt.truncate(every), "action").agg(pl.col("events").sum()).sort("date")
+
+
+def _volumes(scope: Scope) -> None:
+    with panel("Events over time"):
+        if scope.events is None:
+            hints.missing("This data set has no events yet.", "slipway ingest --source files --data FOLDER")
+            return
+        every = scope.every
+        rows = _per_day(scope.events, scope.selection, scope.filtered_users, every)
+        if rows.is_empty():
+            hints.nothing("No event matches.")
+            return
+        sizes = rows.group_by("action").agg(pl.col("events").sum()).sort("events", descending=True)
+        per = PERIODS[every]
+        order, when = sizes["action"].to_list(), "" if every == "1d" else f"first day of the {per}"
+        figure = charts.stacked(rows, "date", "events", "action", when, f"events per {per}", order)
+        charts.show(figure, "volumes", f"Bars: events per {per} by action")
+
+
+PERIODS = {"1d": "day", "1w": "week", "1mo": "month"}
+
+
+def _tables(found: list[Facts]) -> None:
+    with panel("Tables", "Each is a versioned Delta table; a training run names the version that it read."):
+        rows = pl.DataFrame(
+            [
+                {
+                    "table": f"{f.snapshot.area}/{f.snapshot.name}",
+                    "rows": f.rows,
+                    "size": charts.readable(f.size),
+                    "files": f.files,
+                    "version": f.snapshot.version,
+                    "newest row": f.newest or (f.last and datetime.combine(f.last, datetime.min.time(), UTC)),
+                    "written": f.written,
+                }
+                for f in found
+            ],
+            schema={
+                "table": pl.String,
+                "rows": pl.Int64,
+                "size": pl.String,
+                "files": pl.Int64,
+                "version": pl.Int64,
+                "newest row": pl.Datetime("ms", "UTC"),
+                "written": pl.Datetime("ms", "UTC"),
+            },
+        )
+        when = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC")
+        number = st.column_config.NumberColumn(format="localized")
+        st.dataframe(
+            rows,
+            hide_index=True,
+            column_config={"rows": number, "files": number, "newest row": when, "written": when},
+            height="content",
+        )
+
+
+def _sizes() -> None:
+    with panel("Size by area", "All data sets together."):
+        rows: dict[str, int] = {}
+        for facts in (tables.facts(snapshot) for snapshot in tables.snapshots()):
+            rows[facts.snapshot.area] = rows.get(facts.snapshot.area, 0) + facts.size
+        ordered = sorted(rows.items(), key=lambda row: -row[1])
+        names, values = [name for name, _ in ordered], [size for _, size in ordered]
+        charts.show(charts.sizes(names, values), "sizes", "Bars: bytes per area of the lake")
+
+
+def _model() -> None:
+    with panel("Newest models"):
+        try:
+            runs = models.runs()
+        except TrackingError as error:
+            hints.failed(error)
+            return
+        if not runs:
+            hints.missing("No model was trained yet.", "slipway run")
+            return
+        named = [run for run in runs if run.aliases]
+        for run in [*named, *(run for run in runs[:1] if run not in named)]:
+            what = ", ".join(run.aliases) if run.aliases else "newest run"
+            verdict = {"admitted": ":green[admitted by the gate]", "refused": ":orange[refused by the gate]"}
+            said = verdict.get(run.gate or "", run.status.lower())
+            st.markdown(f"**{what.capitalize()}**: `{run.package or run.name}`, {said}, {run.started:%Y-%m-%d %H:%M}")
+            if run.reason:
+                st.caption(run.reason)
+
+
+def _ingested(found: list[Facts]) -> None:
+    with panel("What was written when", "The newest commits of all tables of this data set."):
+        parts = [
+            tables.commits(f.snapshot).with_columns(pl.lit(f"{f.snapshot.area}/{f.snapshot.name}").alias("table"))
+            for f in found
+        ]
+        if not parts:
+            hints.missing("Nothing yet.", "slipway ingest --source files --data FOLDER")
+            return
+        rows = (
+            pl.concat(parts)
+            .sort("when", descending=True)
+            .head(30)
+            .select("when", "table", "operation", "rows", "version")
+        )
+        when = st.column_config.DatetimeColumn("when", format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
+        number = st.column_config.NumberColumn("rows added", format="localized")
+        st.dataframe(rows, hide_index=True, column_config={"when": when, "rows": number}, height=260)
