@@ -1,1 +1,1 @@
-"""Plays production: simulated people ask the endpoint, look, click, rate and come back."""
+"""Plays production: simulated people ask the endpoint over HTTP, and what they see and do goes to the event stream."""

@@ -91,14 +91,19 @@ def _users(lived: Rollout, block: int) -> bytes:
 
 
 def _movies(world: World, config: SimulatorConfig) -> str:
+    return "".join(f"{film}::{title}::{'|'.join(genres)}\n" for film, title, genres, _ in catalogue(world, config))
+
+
+def catalogue(world: World, config: SimulatorConfig) -> list[tuple[int, str, list[str], int]]:
+    """(film, title with its year, genres, year) of every film of the world."""
     rng = generator(config.seed, Stream.TITLES)
     genres = [[GENRES[g] for g in world.genres[i]] for i in range(1, config.items + 1)]
     names = titles.invent(rng, [g[0] for g in genres])
     opening = datetime.fromtimestamp(START, UTC).year
     old = opening - 1 - np.minimum(rng.geometric(0.06, config.items), 75)
     weeks = world.release[world.shelf[1:], world.place[1:]]
-    lines = []
+    rows = []
     for film, (name, kinds, week, past) in enumerate(zip(names, genres, weeks, old, strict=True), start=1):
         year = datetime.fromtimestamp(START + int(week) * WEEK * DAY, UTC).year if week else int(past)
-        lines.append(f"{film}::{name} ({year})::{'|'.join(kinds)}\n")
-    return "".join(lines)
+        rows.append((film, f"{name} ({year})", kinds, year))
+    return rows

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway.workloads.movies.simulator.config import SimulatorConfig
-from slipway.workloads.movies.simulator.world import Floats, World
+from slipway.workloads.movies.simulator.world import Floats, Ints, World
 
 Rows = npt.NDArray[np.int64]
 
@@ -59,14 +59,15 @@ class Minds:
         self._satiation[rows] *= np.exp(-rest / np.float32(_RECOVERY_DAYS))[:, None]
         self._week[rows] = week
 
-    def seen(self, rows: Rows, shelf: Rows, place: Rows) -> npt.NDArray[np.bool_]:
+    def seen(self, rows: Rows, shelf: Rows | Ints, place: Rows | Ints) -> npt.NDArray[np.bool_]:
         """Whether they have seen these films; the three broadcast."""
         seen: npt.NDArray[np.bool_] = self._seen[rows, shelf, place]
         return seen
 
     def seen_films(self, rows: Rows) -> npt.NDArray[np.int64]:
         """(r,) how many."""
-        return self._seen_count[rows].sum(axis=1)
+        films: npt.NDArray[np.int64] = self._seen_count[rows].sum(axis=1)
+        return films
 
     def shelf_weights(self, rows: Rows | slice) -> Floats:
         """(r, C) unnormalised probabilities of the next film's shelf."""

@@ -125,8 +125,8 @@ class OracleScorer:
                     with np.errstate(divide="ignore"):
                         scores[np.ix_(cases[asked], column[c])] = np.log(probability)
             chosen = whole.item_ids[whole.items[event]]
-            shelf, place = world.shelf[chosen].astype(np.int64), world.place[chosen].astype(np.int64)
-            minds.consume(np.arange(active), shelf, place)
+            stands = world.shelf[chosen].astype(np.int64), world.place[chosen].astype(np.int64)
+            minds.consume(np.arange(active), *stands)
             left[:active] -= 1
         scores[cases, 0] = -np.inf
 

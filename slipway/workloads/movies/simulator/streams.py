@@ -19,7 +19,18 @@ class Stream(IntEnum):
     CHOICES = 3
     RATINGS = 4
     SLOTS = 5
+    FILMS = 6  # from here on: of production, which has a seed of its own
+    VISITS = 7
+    PAGES = 8
+    POLICY = 9
+    TASTES = 10
+    NEWCOMERS = 11
 
 
 def generator(seed: int, stream: Stream, block: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed, (int(stream) << 48) | block], dtype=np.uint64)))
+
+
+def production(world: int, seed: int, stream: Stream, block: int = 0) -> np.random.Generator:
+    """Of production after the world's last day: one world can be gone on with in as many ways as there are seeds."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((world, seed, int(stream), block))))

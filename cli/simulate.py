@@ -1,0 +1,400 @@
+"""`slipway simulate`: a world's source files, and production after its last day. Shows, and decides nothing."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from slipway.errors import ConfigError, NotReadyError, ServingError
+from slipway.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from slipway.workloads.movies.simulator.config import SimulatorConfig
+    from slipway.workloads.movies.simulator.crowd import Crowd
+    from slipway.workloads.movies.simulator.traffic import TrafficConfig
+    from traffic.offline import Filled
+    from traffic.play import Player
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Simulated people: their past as source files, and production as it goes on.",
+    rich_markup_mode="rich",
+)
+
+INTERRUPTED = 130
+LONGEST = 24 * 3_600.0  # s of live traffic
+SERVICE = "movies"
+_VISITS_A_DAY = 0.25  # of each person, where nothing else is asked for
+
+
+class To(StrEnum):
+    lake = "lake"
+    stream = "stream"
+
+
+class Stamps(StrEnum):
+    world = "world"
+    now = "now"
+
+
+@app.command()
+def data(
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
+    profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full.")] = "demo",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: simulate.users=500. Repeatable.")
+    ] = None,
+) -> None:
+    """Write a simulated world's past as source files, in the format of MovieLens 1M.
+
+    [bold]Examples[/bold]
+
+      slipway simulate data --out world
+      slipway simulate data --out large --set simulate.users=100000 --set simulate.items=5000
+    """
+    from slipway.workloads.movies.simulator import simulate
+
+    config = _world(profile, assignments)
+    console = _console()
+    with _bar(console) as progress:
+        simulate(out, config, progress)
+    console.print(f"wrote {config.users:,} users and {config.items:,} films to {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def traffic(
+    rate: Annotated[float | None, typer.Option(help="Requests per second, mean over the run. Default: 50.")] = None,
+    duration: Annotated[str, typer.Option(help="90s, 5m, 1h; at most 24h.")] = "5m",
+    speed: Annotated[float, typer.Option(min=1, max=3600, help="Seconds of the world in one of ours.")] = 60.0,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="People; those over the world's are new. Default: the world's.")
+    ] = None,
+    drift: Annotated[
+        list[str] | None,
+        typer.Option(help="taste:0.5@60s, popularity:0.5, new-films:20@2m, clicks:-0.3, genre:Comedy+1.0. Repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another production of the same world.")] = 1,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="Recommendations on a page.")] = 10,
+    newcomers: Annotated[float, typer.Option(min=0, max=0.5, help="Share of visits that are somebody's first.")] = 0.03,
+    releases: Annotated[
+        int | None, typer.Option(min=0, help="Films that come out. Default: 5; offline 2 a day.")
+    ] = None,
+    begin: Annotated[
+        float | None, typer.Option(min=0, help="Days after the world's last one. Default: 0.75, 18:00; offline 0.")
+    ] = None,
+    stamps: Annotated[Stamps, typer.Option(help="Events carry the world's time, or the present one.")] = Stamps.world,
+    offline: Annotated[
+        int | None, typer.Option(min=1, max=365, help="No endpoint: so many days of history, as fast as it goes.")
+    ] = None,
+    to: Annotated[To, typer.Option(help="Where --offline writes.")] = To.lake,
+    explore: Annotated[float, typer.Option(min=0, max=1, help="Share of --offline's requests that explore.")] = 0.2,
+    data_set: Annotated[str | None, typer.Option("--data-set", help="Default: SLIPWAY_DATA_SET.")] = None,
+    profile: Annotated[
+        str, typer.Option("--profile", "-p", help="The world that the endpoint was trained on.")
+    ] = "demo",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: simulate.users=500. Repeatable.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="An endpoint. Default: the embedded KServe's.")] = None,
+    host: Annotated[str | None, typer.Option(help="Host header for --url.")] = None,
+    publish: Annotated[bool, typer.Option("--publish/--no-publish", help="Put events on the stream.")] = True,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Other machines than this one may be asked.")
+    ] = False,
+) -> None:
+    """Play production: people come, ask, look, click or not, rate, search, come back; films come out, tastes drift.
+
+    Asks the endpoint, and puts exposures, feedback, events and new films on the stream (SLIPWAY_EVENTS_URL). With
+    --offline it needs neither: a stated logging policy, its true propensities, straight into the lake.
+
+    [bold]Examples[/bold]
+
+      slipway simulate traffic --rate 200 --duration 5m
+      slipway simulate traffic --drift taste:0.5@60s --drift genre:Comedy+1.0@2m
+      slipway simulate traffic --rate 20 --speed 1 --users 50000 --stamps now
+      slipway simulate traffic --offline 28
+    """
+    from slipway.workloads.movies.simulator.drift import Drift, seconds
+
+    env, console = settings(), _console()
+    data_set = data_set or env.data_set
+    config = _world(profile, assignments)
+    drifts = [Drift.parse(text) for text in drift or []]
+    people = users or config.users
+    knobs: dict[str, Any] = {"users": people, "seed": seed, "k": k, "newcomers": newcomers}
+    if offline is not None:
+        span = offline * 86_400.0
+        knobs |= {"begin": begin or 0.0, "span": span, "drifts": drifts}
+        knobs["releases"] = 2 * offline if releases is None else releases
+        knobs["rate"] = rate or people * _VISITS_A_DAY * 3 / 86_400
+        crowd = _gather(console, config, _configure(knobs))
+        _fill(console, env, crowd, to, data_set, explore, allow_remote)
+        return
+    length = seconds(duration)
+    if not 0 < length <= LONGEST:
+        raise ConfigError(f"--duration {duration} cannot be played", "choose one of at most 24h")
+    # What is said by our clock happens by the world's.
+    scaled = [d.model_copy(update={"at": d.at * speed}) for d in drifts]
+    knobs |= {"begin": 0.75 if begin is None else begin, "span": length * speed, "drifts": scaled}
+    knobs |= {"releases": 5 if releases is None else releases, "rate": (50.0 if rate is None else rate) / speed}
+    chosen = _configure(knobs)
+    chosen.visits_per_second()  # refuses what so few people cannot do, before anything is computed
+    address, headers = _address(env, url, host, allow_remote)
+    crowd = _gather(console, config, chosen)
+    with contextlib.ExitStack() as stack:
+        send = stack.enter_context(_stream(env, data_set, allow_remote)) if publish else None
+        player, interrupted = asyncio.run(_play(console, crowd, address, headers, send, speed, stamps))
+    _summary(console, player)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if not player.tally.answered:
+        raise ServingError(f"{address} answered none of {player.tally.due:,} requests", "see slipway status")
+
+
+def _world(profile: str, assignments: list[str] | None) -> "SimulatorConfig":
+    from slipway import config, workload
+
+    chosen = workload.load("movies").config(profile, config.parse_assignments(assignments or []))
+    simulate: SimulatorConfig = chosen.simulate
+    return simulate
+
+
+def _configure(knobs: dict[str, Any]) -> "TrafficConfig":
+    from slipway.workloads.movies.simulator.traffic import TrafficConfig
+
+    try:
+        return TrafficConfig.model_validate(knobs)
+    except ValidationError as error:
+        said = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": Value error, ") for e in error.errors()
+        )
+        raise ConfigError(f"such traffic cannot be played: {said}", "see slipway simulate traffic --help") from error
+
+
+def _console() -> Console:
+    return Console(file=sys.stdout)
+
+
+@contextlib.contextmanager
+def _bar(console: Console) -> Iterator[Any]:
+    """A slipway.workload.Progress on the screen."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(30),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[what]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=1.0, what="")
+
+        def show(what: str, share: float, metrics: Any) -> None:
+            facts = ", ".join(f"{value:,.0f} {name}" for name, value in metrics.items())
+            bar.update(task, description=what, completed=share, what=facts)
+
+        yield show
+
+
+def _gather(console: Console, config: "SimulatorConfig", chosen: "TrafficConfig") -> "Crowd":
+    from slipway.workloads.movies.simulator.crowd import Crowd
+
+    with console.status(f"recalling the lives of {chosen.users:,} people"):
+        return Crowd.gather(config, chosen)
+
+
+def _address(env: Settings, url: str | None, host: str | None, allow_remote: bool) -> tuple[str, dict[str, str]]:
+    """Raises NotRunningError, NotReadyError, or ConfigError for an address that may not be asked."""
+    from serving.embedded import stack
+    from slipway.deployment import address
+    from traffic.endpoint import ensure_local
+
+    if url is None:
+        _, services = stack.status(env)
+        found = next((s for s in services if (s.namespace, s.name) == (env.namespace, SERVICE)), None)
+        if found is None or not found.url:
+            raise NotReadyError(
+                f"no InferenceService {env.namespace}/{SERVICE} is deployed", "run the pipeline: slipway run"
+            )
+        base, headers = address(found.url)
+    else:
+        base, headers = address(url)
+    ensure_local(base, allow_remote)
+    return base, {**headers, **({"Host": host} if host else {})}
+
+
+@contextlib.contextmanager
+def _stream(env: Settings, data_set: str, allow_remote: bool) -> Iterator[Any]:
+    """publish(kind, messages); on a laptop without a Redis one of our own answers meanwhile."""
+    from streaming.embedded import broker
+    from streaming.producer import Publisher
+    from traffic.endpoint import ensure_local
+
+    ensure_local(env.events_url.replace("redis://", "http://").replace("kafka://", "http://"), allow_remote)
+    with broker(env.events_url), Publisher(env.events_url, data_set, timeout=2.0) as publisher:
+        yield publisher.publish
+
+
+def _fill(
+    console: Console, env: Settings, crowd: "Crowd", to: To, data_set: str, explore: float, allow_remote: bool
+) -> None:
+    from slipway.lake.lake import Lake
+    from slipway.workloads.movies.simulator.policy import Popularity
+    from traffic import offline
+
+    policy = Popularity(crowd, explore)
+    with contextlib.ExitStack() as stack:
+        lake_place = (
+            offline.LakePlace(Lake(), data_set, crowd, offline.run_of(crowd, policy)) if to is To.lake else None
+        )
+        place = lake_place or offline.StreamPlace(stack.enter_context(_stream(env, data_set, allow_remote)))
+        started = time.perf_counter()
+        with _bar(console) as progress:
+            filled = offline.fill(crowd, policy, place, progress)
+        took = time.perf_counter() - started
+    _filled(console, filled, took, f"{to.value} ({data_set})")
+    if lake_place and lake_place.skipped:
+        console.print(f"{lake_place.skipped} commits were there already: this history was written before")
+
+
+def _filled(console: Console, filled: "Filled", took: float, where: str) -> None:
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in filled.messages.items())
+    console.print(
+        f"{filled.days} days into the {where}: {counts}; {filled.total / max(took, 1e-9):,.0f} messages/s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("shown", "requests", "clicks per film shown", title="The logging policy", title_justify="left")
+    for name, part in (("by popularity", filled.greedy), ("explored", filled.explored)):
+        table.add_row(name, f"{part.requests:,}", f"{part.rate:.2%}")
+    console.print(table)
+
+
+async def _play(
+    console: Console,
+    crowd: "Crowd",
+    address: str,
+    headers: dict[str, str],
+    send: Any,
+    speed: float,
+    stamps: Stamps,
+) -> tuple["Player", bool]:
+    """(the player when it is done, whether it was interrupted)."""
+    from slipway.workloads.movies.simulator.traffic import origin
+    from traffic.endpoint import Endpoint
+    from traffic.outbox import Outbox
+    from traffic.play import Player
+    from traffic.records import Clock, Records
+    from traffic.tally import Tally
+
+    now = int(time.time() * 1000)
+    clock = Clock(now, speed) if stamps is Stamps.now else Clock(origin(crowd.config, crowd.traffic))
+    interrupted = False
+    async with Endpoint(address, headers, SERVICE) as endpoint:
+        outbox = Outbox(send)
+        player = Player(crowd, endpoint, outbox, Records(f"live-{now:x}", clock), Tally(), speed)
+
+        def interrupt() -> None:
+            nonlocal interrupted
+            interrupted = True
+            player.stop.set()
+
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        screen = asyncio.create_task(_screen(console, player))
+        try:
+            await player.run()
+        finally:
+            screen.cancel()
+            loop.remove_signal_handler(signal.SIGINT)
+            with contextlib.suppress(asyncio.CancelledError):
+                await screen
+    return player, interrupted
+
+
+async def _screen(console: Console, player: "Player") -> None:
+    """What goes on: on a terminal twice a second in place, elsewhere a line every ten seconds."""
+    length = player.crowd.traffic.span / player.speed
+    every = 0.5 if console.is_terminal else 10.0
+    due = answered = 0
+    with contextlib.ExitStack() as stack:
+        live = stack.enter_context(Live(console=console, refresh_per_second=4, transient=True)) if every < 1 else None
+        looked = time.perf_counter()
+        while True:
+            await asyncio.sleep(every)
+            now, tally = time.perf_counter(), player.tally
+            passed, looked = now - looked, now
+            line = (
+                f"{player.elapsed:5.0f} of {length:,.0f} s  asked {player.intended_rate:,.0f}/s  "
+                f"due {(tally.due - due) / passed:,.0f}/s  answered {(tally.answered - answered) / passed:,.0f}/s  "
+                f"{_quantiles(player)}  errors {tally.failed:,}  clicks {tally.overall.rate:.1%}  "
+                f"{_stream_state(player)}"
+            )
+            due, answered = tally.due, tally.answered
+            if live:
+                live.update(line)
+            else:
+                console.print(line, highlight=False, soft_wrap=True)
+
+
+def _quantiles(player: "Player") -> str:
+    found = player.tally.quantiles()
+    return " ".join(f"{name} {value:,.0f} ms" for name, value in found.items()) or "no answer yet"
+
+
+def _stream_state(player: "Player") -> str:
+    outbox = player.outbox
+    if outbox.publish is None:
+        return ""
+    if outbox.down_since is not None:
+        return f"[red]stream down[/red], {outbox.waiting:,} messages wait, {outbox.lost:,} lost"
+    return f"stream {sum(outbox.sent.values()):,}"
+
+
+def _summary(console: Console, player: "Player") -> None:
+    tally, outbox = player.tally, player.outbox
+    took = max(min(player.ended - player.began, player.crowd.traffic.span / player.speed), 1e-9)
+    console.print(
+        f"{tally.due:,} requests in {took:,.1f} s: {player.crowd.traffic.rate * player.speed:,.1f}/s asked for, "
+        f"{tally.due / took:,.1f}/s due, {tally.answered / took:,.1f}/s answered; "
+        f"{_quantiles(player)} from when each was due",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name, counts in (("errors", tally.errors), ("fallbacks", tally.fallbacks), ("people", tally.acts)):
+        if counts:
+            said = ", ".join(f"{count:,} {what}" for what, count in counts.most_common(8))
+            console.print(f"{name}: {said}", highlight=False, soft_wrap=True)
+    sent = ", ".join(f"{count:,} {kind}" for kind, count in outbox.sent.items()) or "nothing"
+    lost = f"; [red]{outbox.lost:,} messages lost[/red]: {outbox.trouble}" if outbox.lost else ""
+    console.print(f"stream: {sent}{lost}", highlight=False, soft_wrap=True)
+    if tally.unknown_items:
+        console.print(
+            f"[yellow]{tally.unknown_items:,} films shown are none of this world's[/yellow]: "
+            "is the endpoint trained on it? See --profile and --set"
+        )
+    overall = tally.overall
+    if not overall.requests:
+        return
+    table = Table("who saw what", "requests", "clicks", "clicks per film shown", title_justify="left")
+    table.add_row("all", f"{overall.requests:,}", f"{overall.clicks:,}", f"{overall.rate:.2%}")
+    for (package, revision), part in sorted(tally.versions.items()):
+        table.add_row(f"{package} {revision}", f"{part.requests:,}", f"{part.clicks:,}", f"{part.rate:.2%}")
+    for name, part in sorted(tally.segments.items()):
+        table.add_row(f"{name} people", f"{part.requests:,}", f"{part.clicks:,}", f"{part.rate:.2%}")
+    console.print(table)
+    rates = tally.rates_by_position()
+    positions = "  ".join(f"{position}: {rate:.1%}" for position, rate in rates.items())
+    console.print(f"clicks by position  {positions}", highlight=False, soft_wrap=True)
