@@ -144,7 +144,7 @@ FORMS: dict[Kind, dict[str, Field]] = {
     },
 }
 _LISTS = ("scores", "sources", "propensities")  # of an exposure: one value per item
-_ACTIONS = LAKE_EVENTS["action"].categories  # type: ignore[attr-defined]
+_ACTIONS = LAKE_EVENTS["action"].categories.to_list()  # type: ignore[attr-defined]
 
 
 def topic(data_set: str, kind: str) -> str:
