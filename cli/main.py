@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli import data as lake
+from cli import simulate
 from cli.dashboard import dashboard
 from slipway import config, workload
 from slipway.errors import ConfigError, SlipwayError
@@ -179,6 +181,9 @@ def compile_(
 
 
 app.command()(dashboard)
+app.command()(lake.ingest)
+app.add_typer(lake.data, name="data")
+app.add_typer(simulate.app, name="simulate")
 
 
 def main() -> None:
