@@ -72,7 +72,7 @@ class DataQualityError(SlipwayError):
     def __init__(self, suite: str, failed: dict[str, int], shown: str, remedy: str) -> None:
         self.suite, self.failed = suite, failed
         counts = ", ".join(f"{check}: {count:,}" for check, count in failed.items())
-        super().__init__(f"{suite} refused the data ({counts})\n{shown}", remedy)
+        super().__init__(f"the data is refused by {suite} ({counts})\n{shown}", remedy)
 
 
 class StorageError(SlipwayError):

@@ -15,19 +15,20 @@ from slipway.validation.profile import Profile
 
 SHOWN = 20  # failing rows that a report keeps of a check
 Status = Literal["passed", "failed", "warned", "skipped"]
-ORDER: tuple[Status, ...] = ("failed", "warned", "passed", "skipped")
+WORDS: dict[Status, str] = {"failed": "✗ failed", "warned": "! warning", "passed": "✓ passed", "skipped": "– skipped"}
 
 
 class Result(Frozen):
     """One check. rows: how many failed it (hard); observed, limit: what a soft one compared.
 
-    examples: the first failing rows, every value as text.
+    column: the one to blame, where there is one; examples: the first failing rows, every value as text.
     """
 
     name: str
     hard: bool
     status: Status
     message: str
+    column: str = ""
     rows: int = 0
     observed: float | None = None
     limit: float | None = None
@@ -83,17 +84,22 @@ class Report(Frozen):
 
     def raise_if_failed(self) -> None:
         """Raises DataQualityError, which shows the first failing rows."""
-        if self.failures:
-            shown = "\n".join(line for check in self.failures for line in _lines(check))
-            raise DataQualityError(
-                f"suite {self.suite} ({self.version})",
-                {check.name: check.rows for check in self.failures},
-                shown,
-                f"repair what wrote {self.table or 'the table'}, or correct the suite where the data is right",
-            )
+        raise_if_failed([self])
 
     def to_html(self) -> str:
         return render([self])
+
+
+def raise_if_failed(reports: Sequence[Report]) -> None:
+    """One DataQualityError for all suites that refused their table; nothing when none did."""
+    refused = [report for report in reports if not report.passed]
+    if refused:
+        raise DataQualityError(
+            ", ".join(report.suite for report in refused),
+            {f"{report.suite}.{check.name}": check.rows for report in refused for check in report.failures},
+            "\n".join(line for report in refused for check in report.failures for line in _lines(check)),
+            "repair what wrote the rows, or the rows (docs/validation.md); where the data is right, correct the suite",
+        )
 
 
 def render(reports: Sequence[Report]) -> str:
@@ -102,7 +108,11 @@ def render(reports: Sequence[Report]) -> str:
     template = environment.from_string(files("slipway.validation").joinpath("report.html").read_text("utf-8"))
     ordered = sorted(reports, key=lambda report: (report.passed, not report.warned))
     return template.render(
-        reports=[(report, sorted(report.checks, key=lambda check: ORDER.index(check.status))) for report in ordered],
+        reports=[
+            (report, {status: [c for c in report.checks if c.status == status] for status in WORDS})
+            for report in ordered
+        ],
+        words=WORDS,
         failed=[report for report in ordered if not report.passed],
         warned=[report for report in ordered if report.passed and report.warned],
         number=_number,

@@ -48,6 +48,7 @@ def validate(
 @dataclass
 class _Hard:
     message: str
+    column: str = ""
     rows: int = 0
     examples: list[dict[str, str]] = field(default_factory=list)
 
@@ -70,7 +71,7 @@ class _Run:
         self.schema, self.hard = _with_rules(suite, known, now)
         for name, column in suite.schema.columns.items():
             if not column.nullable:
-                self.hard[f"{name}_not_null"] = _Hard(f"{name} is never null")
+                self.hard[f"{name}_not_null"] = _Hard(f"{name} is never null", name)
 
     def report(self, table: str, snapshot: int | None) -> Report:
         begun = time.perf_counter()
@@ -132,13 +133,13 @@ class _Run:
         for key_columns, key in keys.items():
             examples = key.finish(self.frame.select(columns), SHOWN)
             if key_columns in suite.unique:
-                found = _Hard(f"{', '.join(key_columns)} names one row")
+                found = _Hard(f"{', '.join(key_columns)} names one row", key_columns[0])
                 found.add(examples, key.doubles)
                 self.hard[f"{key.name}_unique"] = found
         if suite.minimum:
             empty = _Hard(f"at least {suite.minimum:,} row{'s' if suite.minimum > 1 else ''}; there are {whole.rows:,}")
             empty.rows = max(suite.minimum - whole.rows, 0)
-            self.hard = {"rows": empty, **self.hard}
+            self.hard = {"not_empty": empty, **self.hard}
         profile = whole.profile()
         seen = Seen(
             now=profile if recent is whole else recent.profile(),
@@ -172,10 +173,10 @@ def _with_rules(suite: Suite, known: Known, now: datetime) -> tuple[pa.DataFrame
     for name, column in suite.schema.columns.items():
         for check in column.checks:
             named = f"{name}_{check.name}"
-            hard[named] = _Hard(f"{name}: {check.error or check}")
+            hard[named] = _Hard(f"{name} {check.error}" if check.error else f"{name}: {check}", name)
             added.setdefault(name, []).append(_copied(check, named))
     for rule in _rules(suite, known, now):
-        hard[rule[0]] = _Hard(rule[3])
+        hard[rule[0]] = _Hard(rule[3], rule[1])
         added.setdefault(rule[1], []).append(
             pa.Check(lambda data, holds=rule[2]: data.lazyframe.select(holds), name=rule[0], n_failure_cases=1)
         )
@@ -239,6 +240,7 @@ def _hard(name: str, check: _Hard) -> Result:
         hard=True,
         status="failed" if check.rows else "passed",
         message=check.message,
+        column=check.column,
         rows=check.rows,
         examples=tuple(check.examples),
     )

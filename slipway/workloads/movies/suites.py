@@ -48,6 +48,22 @@ def _columns(
     )
 
 
+def _least(low: float) -> pa.Check:
+    return pa.Check.ge(low, name="least", error=f"is at least {low}")
+
+
+def _between(low: float, high: float) -> pa.Check:
+    return pa.Check.in_range(low, high, name="range", error=f"is between {low} and {high}")
+
+
+def _among(values: Sequence[Any]) -> pa.Check:
+    return pa.Check.isin(values, name="values", error=f"is one of {', '.join(map(str, values))}")
+
+
+def _long(low: int, high: int) -> pa.Check:
+    return pa.Check.str_length(low, high, name="length", error=f"has {low} to {high:,} characters")
+
+
 def _date(of: str) -> Rule:
     return Rule("date_of_time", "date", pl.col("date") == pl.col(of).dt.date(), f"date is the UTC day of {of}")
 
@@ -88,11 +104,11 @@ def events(source: str) -> Suite:
             Rule("rating_halves", "rating", pl.col("rating") * 2 % 1 == 0, "a rating is a number of half stars")
         )
     checks = {
-        "user": [pa.Check.ge(0)],
-        "item": [pa.Check.ge(0)],
-        "rating": [pa.Check.in_range(scale.low, scale.high)] if scale else [],
-        "action": [pa.Check.isin(actions)],
-        "source_row": [pa.Check.ge(1)],
+        "user": [_least(0)],
+        "item": [_least(0)],
+        "rating": [_between(scale.low, scale.high)] if scale else [],
+        "action": [_among(actions)],
+        "source_row": [_least(1)],
     }
     return Suite(
         name=f"events-{source}",
@@ -127,11 +143,11 @@ def _live_events(source: str) -> Suite:
     """From the stream; "production": those of them that answer a recommendation."""
     answers = source == "production"
     checks = {
-        "user": [pa.Check.ge(0)],
-        "item": [pa.Check.ge(0)],
-        "rating": [pa.Check.in_range(messages.SCALE.low, messages.SCALE.high)],
-        "action": [pa.Check.isin(ACTIONS)],
-        "event_id": [pa.Check.str_length(1, 256)],
+        "user": [_least(0)],
+        "item": [_least(0)],
+        "rating": [_between(messages.SCALE.low, messages.SCALE.high)],
+        "action": [_among(ACTIONS)],
+        "event_id": [_long(1, 256)],
     }
     return Suite(
         name=f"events-{source}",
@@ -172,7 +188,7 @@ ITEMS_SUITE = Suite(
     schema=_columns(
         kept_schema(messages.CATALOGUE),
         ("year", "released"),
-        {"item": [pa.Check.ge(0)], "title": [pa.Check.str_length(1, 1000)], "year": [pa.Check.in_range(0, 9999)]},
+        {"item": [_least(0)], "title": [_long(1, 1000)], "year": [_between(0, 9999)]},
     ),
     rules=(
         Rule("genres_named", "genres", pl.col("genres").list.eval(pl.element() != "").list.all(), "a genre has a name"),
@@ -193,7 +209,7 @@ USERS_SUITE = Suite(
     schema=_columns(
         kept_schema(USERS),
         ("gender", "age", "occupation", "zip"),
-        {"user": [pa.Check.ge(0)], "age": [pa.Check.in_range(0, 150)], "gender": [pa.Check.isin(["F", "M"])]},
+        {"user": [_least(0)], "age": [_between(0, 150)], "gender": [_among(["F", "M"])]},
     ),
     unique=(("user",),),
     ids=("user",),
@@ -223,9 +239,9 @@ EXPOSURES_SUITE = Suite(
         kept_schema(messages.EXPOSURES),
         ("scores", "sources", "propensities", "model", "package", "revision", "fallback", "milliseconds"),
         {
-            "request_id": [pa.Check.str_length(1, 256)],
-            "user": [pa.Check.ge(0)],
-            "milliseconds": [pa.Check.ge(0)],
+            "request_id": [_long(1, 256)],
+            "user": [_least(0)],
+            "milliseconds": [_least(0)],
         },
     ),
     rules=(
@@ -270,11 +286,11 @@ FEEDBACK_SUITE = Suite(
         kept_schema(messages.FEEDBACK),
         ("rating",),
         {
-            "event_id": [pa.Check.str_length(1, 256)],
-            "request_id": [pa.Check.str_length(1, 256)],
-            "user": [pa.Check.ge(0)],
-            "rating": [pa.Check.in_range(messages.SCALE.low, messages.SCALE.high)],
-            "action": [pa.Check.isin(ACTIONS)],
+            "event_id": [_long(1, 256)],
+            "request_id": [_long(1, 256)],
+            "user": [_least(0)],
+            "rating": [_between(messages.SCALE.low, messages.SCALE.high)],
+            "action": [_among(ACTIONS)],
         },
     ),
     rules=(RATED, _date("timestamp"), _earliest("timestamp", SINCE_1995)),
@@ -301,10 +317,10 @@ EXAMPLES_SUITE = Suite(
         kept_schema(EXAMPLES),
         ("score", "source", "propensity", "model", "package", "revision", "fallback", "rating", "seconds"),
         {
-            "position": [pa.Check.ge(1)],
-            "click": [pa.Check.isin([0, 1])],
-            "rating": [pa.Check.in_range(messages.SCALE.low, messages.SCALE.high)],
-            "seconds": [pa.Check.ge(0)],
+            "position": [_least(1)],
+            "click": [_among([0, 1])],
+            "rating": [_between(messages.SCALE.low, messages.SCALE.high)],
+            "seconds": [_least(0)],
         },
     ),
     rules=(
@@ -340,7 +356,7 @@ EXAMPLES_SUITE = Suite(
 TRAINING_SUITE = Suite(  # a data set's folder (dataset.py): what a model learns from
     name="training-events",
     stage="training",
-    schema=_columns(EVENTS, ("timestamp", "rating"), {"user": [pa.Check.ge(0)], "item": [pa.Check.ge(0)]}),
+    schema=_columns(EVENTS, ("timestamp", "rating"), {"user": [_least(0)], "item": [_least(0)]}),
     rules=(RATED,),
     references={"item": "items"},
     past={"timestamp": CLOCKS},
@@ -365,15 +381,15 @@ TABLES: dict[tuple[Area, str], Suite] = {
 def view(name: str) -> Suite:
     """features/<data set>/<view>: what the view's definition says, and what its fields cannot be."""
     of = VIEWS[name]
-    checks: dict[str, list[Any]] = {of.entity: [pa.Check.ge(0)]}
+    checks: dict[str, list[Any]] = {of.entity: [_least(0)]}
     rules = []
     for field, (dtype, _) in of.fields.items():
         if field.startswith("events_") or field.startswith("genres_"):
-            checks[field] = [pa.Check.ge(0)]
+            checks[field] = [_least(0)]
         elif field.startswith("mean_rating"):
-            checks[field] = [pa.Check.in_range(messages.SCALE.low, messages.SCALE.high)]
+            checks[field] = [_between(messages.SCALE.low, messages.SCALE.high)]
         elif field.endswith("_rank"):
-            checks[field] = [pa.Check.ge(1)]
+            checks[field] = [_least(1)]
         elif isinstance(dtype, pl.List):
             short = pl.col(field).list.len() <= HISTORY
             rules.append(Rule(f"{field}_at_most_{HISTORY}", field, short, f"{field} holds the last {HISTORY}"))
