@@ -42,7 +42,9 @@ class Runner(StrEnum):
 def run(
     workload_name: Annotated[str, typer.Option("--workload", "-w", help="A folder of slipway/workloads.")] = "movies",
     profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full: how much, how long.")] = "demo",
-    data: Annotated[str, typer.Option("--data", "-d", help='A folder or s3:// URI, or "simulated".')] = "simulated",
+    data: Annotated[
+        str, typer.Option("--data", "-d", help='A folder or s3:// URI, "simulated", or lake:<data set>@<version>.')
+    ] = "simulated",
     runner: Annotated[Runner, typer.Option(help="This machine, or Kubeflow Pipelines.")] = Runner.local,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="One key over the profile: train.epochs=3. Repeatable.")
@@ -60,6 +62,7 @@ def run(
 
       slipway run
       slipway run --data ~/ml-1m --profile full
+      slipway run --data lake
       slipway run --set train.epochs=3 --no-deploy
       SLIPWAY_KFP_ENDPOINT=https://… slipway run --runner cluster --data s3://bucket/ml-25m
     """
@@ -86,7 +89,7 @@ def run(
     from pipelines import fingerprint
     from serving.embedded import stack
 
-    fingerprint.data_version(data)  # a folder that is not there needs no serving stack
+    fingerprint.arguments(parameters, settings())  # data that is not there needs no serving stack
     kubeconfig = None
     if deploy:
         stack.up(settings())
@@ -166,18 +169,20 @@ def recommend(
 
 @app.command(name="compile")
 def compile_(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 when the file is stale.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 when a file is stale.")] = False,
 ) -> None:
-    """Compile the pipeline to pipelines/compiled/training.yaml, the file that Kubeflow Pipelines takes."""
+    """Compile the pipelines to pipelines/compiled/*.yaml, the files that Kubeflow Pipelines takes."""
     from pipelines import ir
 
-    path = ir.COMPILED.relative_to(Path.cwd()) if ir.COMPILED.is_relative_to(Path.cwd()) else ir.COMPILED
-    if not check:
-        ir.COMPILED.parent.mkdir(exist_ok=True)
-        ir.COMPILED.write_text(ir.compile_ir())
-        console.print(f"wrote {path}")
-    elif not ir.is_current():
-        raise ConfigError(f"{path} is stale", "run slipway compile and commit the result")
+    for pipeline in ir.PIPELINES:
+        path = ir.path(pipeline)
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        if not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(ir.compile_ir(pipeline))
+            console.print(f"wrote {shown}")
+        elif not ir.is_current(pipeline):
+            raise ConfigError(f"{shown} is stale", "run slipway compile and commit the result")
 
 
 app.command()(dashboard)

@@ -2,14 +2,11 @@
 
     landed = land(Path("ml-1m"), Lake(), "ml-1m", IngestConfig(), progress)
 
-raw/<data set>/files/<sha256[:16]>/<name>       each file as it came
-raw/<data set>/ingested/<sha256[:16]>.json      Ingested: what became of it; written last, so it means "done"
-raw/<data set>/quarantine, processed/<data set>/{events,items,users}
-
-The events are one commit, whatever their number: distinct by user (intake.py), put on disk a second time by day, and
-written a day at a time. What comes twice, because a process was killed or a file has grown, is in the lake once: a
-commit is numbered by its file's hash, and events that are there already (same user, item, time and action) are left
-out.
+Each file is kept and recorded (slipway/lake/ledger.py), its bad lines go to raw/<data set>/quarantine, the rest to
+processed/<data set>/{events,items,users}. The events are one commit, whatever their number: distinct by user
+(intake.py), put on disk a second time by day, and written a day at a time. What comes twice, because a process was
+killed or a file has grown, is in the lake once: a commit is numbered by its file's hash, and events that are there
+already (same user, item, time and action) are left out.
 """
 
 import os
@@ -24,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from pydantic import ValidationError
 
 from slipway.errors import BusyError, SourceError
+from slipway.lake import ledger
 from slipway.lake.lake import Area, Lake
+from slipway.lake.ledger import Ingested, Landed
 from slipway.lake.table import Table
-from slipway.package import Frozen, sha256
+from slipway.package import sha256
 from slipway.settings import settings
 from slipway.workload import Progress
 from slipway.workloads.movies.dataset import LAKE_EVENTS, USERS, Quarantine
@@ -43,36 +41,8 @@ from slipway.workloads.movies.sources import FORMATS, detect
 from slipway.workloads.movies.sources.source import Source, Tables
 
 SAME = ["user", "item", "timestamp", "action"]  # two events that agree in these are one
+_RENAMED = 0.1  # share of titles that may change between two files of one data set
 _QUARANTINED_AT_ONCE = 1 << 17  # rows
-
-
-class Ingested(Frozen):
-    """raw/<data set>/ingested/….json."""
-
-    file: str
-    sha256: str
-    bytes: int
-    source: str
-    at: datetime
-    repeats: bool  # people come back to the same item
-    events: int  # new ones; 0 for a file that holds none, as a list of films
-    known: int  # events that the lake had already
-    quarantined: dict[str, int]  # reason → lines of this file
-
-
-@dataclass(frozen=True)
-class Landed:
-    """What one call did. files: ingested now; skipped: those whose content was ingested before."""
-
-    source: str
-    files: tuple[str, ...]
-    skipped: tuple[str, ...]
-    events: int
-    known: int
-    items: int  # in the lake now
-    users: int
-    quarantined: dict[str, int]
-    version: int  # of processed/<data set>/events
 
 
 def land(source: Path, lake: Lake, data_set: str, config: IngestConfig, progress: Progress) -> Landed:
@@ -98,19 +68,6 @@ def land(source: Path, lake: Lake, data_set: str, config: IngestConfig, progress
         ) from error
 
 
-def ingested(lake: Lake, data_set: str) -> list[Ingested]:
-    """Every file that was ingested, oldest first. Raises SourceError when a record was changed."""
-    found = []
-    for key in lake.objects.keys(f"raw/{data_set}/ingested/"):
-        try:
-            found.append(Ingested.model_validate_json(lake.objects.read(key)))
-        except ValidationError as error:
-            raise SourceError(
-                f"{lake.uri}/{key} is no record of a file: {error}", "delete it to ingest again"
-            ) from error
-    return sorted(found, key=lambda record: record.at)
-
-
 @dataclass
 class _Landing:
     source: Source
@@ -124,7 +81,7 @@ class _Landing:
 
     def run(self) -> Landed:
         files = self._files()
-        done = {record.sha256 for record in ingested(self.lake, self.data_set)}
+        done = {record.sha256 for record in ledger.records(self.lake, self.data_set)}
         new = {path: digest for path, digest in files.items() if digest not in done}
         events, reasons = 0, Counter[str]()
         if new:
@@ -149,7 +106,7 @@ class _Landing:
     def _land(self, quarantine: Quarantine, new: Mapping[Path, str]) -> int:
         """Returns the number of new events."""
         for path, digest in new.items():
-            self.lake.objects.upload(path, f"raw/{self.data_set}/files/{digest[:16]}/{path.name}")
+            ledger.keep(self.lake, self.data_set, path, digest)
         intake = Intake(
             self.source, self.scratch, self.config, self.progress, quarantine, self._table("raw", "quarantine").uri
         )
@@ -237,6 +194,8 @@ class _Landing:
         if table.exists():
             old = table.scan(schema=schema).collect().sort(key)
             joined = rows.join(old, on=key, how="full", coalesce=True, suffix="_old")
+            if name == "items" and not prefer_old:
+                self._check_titles(joined)
             order = ("{}_old", "{}") if prefer_old else ("{}", "{}_old")
             rows = joined.select(
                 key, *(pl.coalesce(o.format(c) for o in order).alias(c) for c in schema if c != key)
@@ -244,6 +203,18 @@ class _Landing:
             if rows.equals(old):
                 return
         table.replace(rows.sort(key), notes={"source": self.source.name})
+
+    def _check_titles(self, joined: pl.DataFrame) -> None:
+        """Raises SourceError when the numbers mean other films than they did: one data set would spoil the other."""
+        renamed = joined.filter(pl.col("title") != pl.col("title_old"))
+        common = joined.filter(pl.col("title").is_not_null() & pl.col("title_old").is_not_null()).height
+        if renamed.height > _RENAMED * common:
+            example = renamed.row(0, named=True)
+            raise SourceError(
+                f"{renamed.height:,} of {common:,} films have another title than in data set {self.data_set!r}: "
+                f"film {example['item']} is {example['title']!r} and was {example['title_old']!r}",
+                "another source goes into a data set of its own: --data-set NAME",
+            )
 
     def _reject(self, new: Mapping[Path, str]) -> None:
         """The bad lines of the new files, in the lake's quarantine, once for each file."""
@@ -268,7 +239,7 @@ class _Landing:
 
     def _record(self, path: Path, digest: str, quarantined: Mapping[str, int], events: int) -> None:
         holds_events = path == self.source.events.path
-        record = Ingested(
+        ingested = Ingested(
             file=path.name,
             sha256=digest,
             bytes=path.stat().st_size,
@@ -279,8 +250,7 @@ class _Landing:
             known=self.known if holds_events else 0,
             quarantined=dict(sorted(quarantined.items())),
         )
-        key = f"raw/{self.data_set}/ingested/{digest[:16]}.json"
-        self.lake.objects.write(key, record.model_dump_json(indent=1).encode())
+        ledger.record(self.lake, self.data_set, ingested)
 
     def _files(self) -> dict[Path, str]:
         """The files that the format names and that are there, with their hashes."""
