@@ -251,7 +251,7 @@ class PolarsOfflineStore(OfflineStore):  # type: ignore[misc]
     def write_logged_features(
         config: Any,
         data: pa.Table | Path,
-        source: Any,
+        source: Any,  # noqa: ARG004
         logging_config: Any,
         registry: Any,  # noqa: ARG004
     ) -> None:

@@ -5,7 +5,7 @@
     store.write("user_history", [{"user": 1, **state.rows()["user_history"]}], created=now)
 
 The state is the row of user_history: the items and times, and `window`, what each of the last 28 days held. All
-values of user_statistics follow from it. They are those of statistics.py's batch, whatever the order of arrival:
+values of user_statistics follow from it. They are those of the batch (users.py), whatever the order of arrival:
 events are ordered by (time, item), days are counted in integers, ratings in thousandths.
 
 An event is (user, item, time): one that is among the last 200 already changes nothing, so a message that is delivered
@@ -13,7 +13,7 @@ again within that reach does no harm. Beyond it the caller's event ids must tell
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -108,10 +108,14 @@ class UserState:
 
 def window(days: Mapping[int, Day]) -> str:
     """The days as user_history carries them, oldest first."""
-    return f"[{','.join(piece(day, days[day]) for day in sorted(days))}]"
+    held = sorted(days.items())
+    return f"[{','.join(piece(day, o.events, o.rated, o.thousandths, names(o.genres)) for day, o in held)}]"
 
 
-def piece(day: int, held: Day) -> str:
-    """One day of the window, as JSON without spaces."""
-    values = [day, held.events, held.rated, held.thousandths, sorted(held.genres)]
-    return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+def piece(day: int, events: int, rated: int, thousandths: int, genres: str) -> str:
+    """One day of the window, as JSON without spaces; genres: what `names` made."""
+    return f"[{day},{events},{rated},{thousandths},{genres}]"
+
+
+def names(genres: Iterable[str]) -> str:
+    return json.dumps(sorted(genres), separators=(",", ":"), ensure_ascii=False)
