@@ -15,6 +15,7 @@ from rich.console import Console
 from cli import data as lake
 from cli import simulate
 from cli.dashboard import dashboard
+from cli.etl import etl
 from slipway import config, workload
 from slipway.errors import ConfigError, SlipwayError
 from slipway.settings import settings
@@ -186,6 +187,7 @@ def compile_(
 
 
 app.command()(dashboard)
+app.command()(etl)
 app.command()(lake.ingest)
 app.add_typer(lake.data, name="data")
 app.add_typer(simulate.app, name="simulate")

@@ -4,7 +4,11 @@ import hashlib
 import subprocess
 from pathlib import Path
 
+from pipelines.parameters import EtlParameters, Parameters
 from slipway.errors import SourceError
+from slipway.lake.lake import Lake
+from slipway.lake.reference import Reference, is_reference
+from slipway.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 STEP_CODE = ("slipway", "components")
@@ -20,9 +24,35 @@ def code_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def data_version(data: str) -> str:
-    """Names, sizes and times of the files below a local folder; a URI's content is taken as immutable."""
+def arguments(parameters: Parameters | EtlParameters, env: Settings) -> dict[str, object]:
+    """Of a pipeline: what was asked for, and the fingerprints that a cached step must match."""
+    if isinstance(parameters, EtlParameters):
+        if parameters.source == "files":
+            data_version(data := pinned(parameters.data, env))  # names a folder that is not there
+            parameters = parameters.model_copy(update={"data": data})
+        return {**parameters.model_dump(), "code_version": code_version()}
+    data = pinned(parameters.data, env)
+    versions = {"data_version": data_version(data), "code_version": code_version()}
+    return {**parameters.model_dump(), "data": data, **versions}
+
+
+def pinned(data: str, env: Settings) -> str:
+    """What a step is told to read: a local folder with its whole path, a data set of the lake with its version of now.
+
+    Raises StorageError when the lake has no such data set or version.
+    """
+    if is_reference(data):
+        return str(Reference.parse(data, env.data_set).resolved(Lake(env.store, env.s3_endpoint_url)))
     if data == "simulated" or "://" in data:
+        return data
+    return str(Path(data).expanduser().resolve())
+
+
+def data_version(data: str) -> str:
+    """Names, sizes and times of the files below a local folder; a URI's content, and a version of the lake, never
+    change.
+    """
+    if data == "simulated" or "://" in data or is_reference(data):
         return data
     folder = Path(data)
     if not folder.exists():

@@ -1,22 +1,28 @@
-"""The compiled pipeline (KFP's intermediate representation): what both runners submit, checked in for reviewers."""
+"""The compiled pipelines (KFP's intermediate representation): what both runners submit, checked in for reviewers."""
 
 import tempfile
 from pathlib import Path
 
 from kfp import compiler
 
+from pipelines.etl import etl
 from pipelines.training import training
 
-COMPILED = Path(__file__).parent / "compiled" / "training.yaml"
+PIPELINES = {"training": training, "etl": etl}
+FOLDER = Path(__file__).parent / "compiled"
 
 
-def compile_ir() -> str:
+def path(pipeline: str) -> Path:
+    return FOLDER / f"{pipeline}.yaml"
+
+
+def compile_ir(pipeline: str) -> str:
     """Byte-identical for the same source and the pinned kfp."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "training.yaml"
-        compiler.Compiler().compile(training, str(path))
-        return path.read_text()
+        draft = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(PIPELINES[pipeline], str(draft))
+        return draft.read_text()
 
 
-def is_current() -> bool:
-    return COMPILED.exists() and COMPILED.read_text() == compile_ir()
+def is_current(pipeline: str) -> bool:
+    return path(pipeline).exists() and path(pipeline).read_text() == compile_ir(pipeline)

@@ -29,7 +29,9 @@ def run(workload_name: str, profile: str, run_id: str, dataset: Path, model: Pat
                 created=datetime.now(UTC),
                 git_commit=env.git_commit,
                 pipeline_run=env.pipeline_run,
-                data=Snapshot(uri=dataset.as_posix(), sha256=exported.data_sha256, events=exported.events),
+                data=Snapshot(
+                    uri=exported.data_uri or dataset.as_posix(), sha256=exported.data_sha256, events=exported.events
+                ),
                 signature=exported.signature,
                 metrics=Evaluation.read(evaluation).flat(),
             )

@@ -9,30 +9,31 @@ from pathlib import Path
 
 from components.image import IMAGE
 from pipelines import fingerprint, ir
-from pipelines.parameters import Parameters
+from pipelines.parameters import EtlParameters, Parameters
 from slipway.errors import ConfigError, PipelineError
+from slipway.lake.reference import is_reference
 from slipway.settings import Settings
 
 
-def submit(parameters: Parameters, env: Settings) -> str:
+def submit(parameters: Parameters | EtlParameters, env: Settings) -> str:
     """Start a run and return its id. Raises ConfigError before anything is sent when it could not work."""
     if not env.kfp_endpoint:
         raise ConfigError("no Kubeflow Pipelines endpoint is set", "set SLIPWAY_KFP_ENDPOINT")
-    if parameters.data != "simulated" and not parameters.data.startswith("s3://"):
+    if is_reference(parameters.data) and not env.store.startswith("s3://"):
+        raise ConfigError(
+            f"the cluster cannot read the lake in {env.store}", "set SLIPWAY_STORE_URI=s3://bucket/prefix"
+        )
+    if not (parameters.data == "simulated" or parameters.data.startswith("s3://") or is_reference(parameters.data)):
         raise ConfigError(f"the cluster cannot read {parameters.data!r}", "upload it and name it as s3://bucket/prefix")
     import kfp
 
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "training.yaml"
-        package.write_text(ir.compile_ir().replace(IMAGE, env.image))
+        package = Path(folder) / f"{parameters.pipeline}.yaml"
+        package.write_text(ir.compile_ir(parameters.pipeline).replace(IMAGE, env.image))
         try:
             run = kfp.Client(host=env.kfp_endpoint).create_run_from_pipeline_package(
                 str(package),
-                arguments={
-                    **parameters.model_dump(),
-                    "data_version": fingerprint.data_version(parameters.data),
-                    "code_version": fingerprint.code_version(),
-                },
+                arguments=fingerprint.arguments(parameters, env),
                 experiment_name=parameters.workload,
                 enable_caching=True,
             )

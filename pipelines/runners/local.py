@@ -9,18 +9,18 @@ import logging
 import os
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import psutil
 from kfp import components, local
 
 from pipelines import fingerprint, ir
-from pipelines.parameters import Parameters
+from pipelines.parameters import EtlParameters, Parameters
 from pipelines.runners.monitor import Monitor, Step
 from slipway.errors import BusyError, PipelineError, SlipwayError
 from slipway.settings import Settings
@@ -38,6 +38,19 @@ class Outcome:
     steps: list[Step]
 
 
+@dataclass(frozen=True)
+class EtlOutcome:
+    """What a finished ETL run left: the data set's version in the lake, the training set, the validation report."""
+
+    name: str
+    reference: str
+    dataset: Path
+    report: Path
+    log: Path
+    steps: list[Step]
+    warnings: list[Mapping[str, Any]]
+
+
 def run(
     parameters: Parameters, env: Settings, changed: Callable[[Step], None], kubeconfig: Path | None = None
 ) -> Outcome:
@@ -45,24 +58,7 @@ def run(
 
     Raises BusyError, or PipelineError with the failed step's own message and remedy.
     """
-    data = parameters.data
-    if data != "simulated" and "://" not in data:
-        data = str(Path(data).expanduser().resolve())
-    arguments = {
-        **parameters.model_dump(),
-        "data": data,
-        "data_version": fingerprint.data_version(data),
-        "code_version": fingerprint.code_version(),
-    }
-    name = f"{parameters.workload}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
-    with _exclusive(env.home, name):
-        log = env.home / "runs" / f"{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        variables = _step_environment(env, name, kubeconfig)
-        with log.open("w") as stream, _environment(variables), _ended_children(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            monitor = Monitor(stream, changed)
-            outputs = _execute(arguments, env, monitor, log)
+    name, log, monitor, outputs = _run(parameters, env, changed, kubeconfig)
     return Outcome(
         name=name,
         run_id=str(outputs["run_id"]),
@@ -73,7 +69,37 @@ def run(
     )
 
 
-def _execute(arguments: dict[str, object], env: Settings, monitor: Monitor, log: Path) -> dict[str, object]:
+def run_etl(parameters: EtlParameters, env: Settings, changed: Callable[[Step], None]) -> EtlOutcome:
+    """Raises BusyError, or PipelineError with the failed step's own message and remedy."""
+    name, log, monitor, outputs = _run(parameters, env, changed, None)
+    return EtlOutcome(
+        name=name,
+        reference=str(outputs["reference"]),
+        dataset=Path(outputs["dataset"].path),
+        report=Path(outputs["report"].path),
+        log=log,
+        steps=list(monitor.steps.values()),
+        warnings=monitor.warnings,
+    )
+
+
+def _run(
+    parameters: Parameters | EtlParameters, env: Settings, changed: Callable[[Step], None], kubeconfig: Path | None
+) -> tuple[str, Path, Monitor, dict[str, Any]]:
+    """The run's name, its log, what was seen of it, and the pipeline's outputs."""
+    arguments = fingerprint.arguments(parameters, env)
+    name = f"{parameters.workload}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+    with _exclusive(env.home, name):
+        log = env.home / "runs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        variables = _step_environment(env, name, kubeconfig)
+        with log.open("w") as stream, _environment(variables), _ended_children(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            monitor = Monitor(stream, changed)
+            return name, log, monitor, _execute(parameters.pipeline, arguments, env, monitor, log)
+
+
+def _execute(name: str, arguments: dict[str, object], env: Settings, monitor: Monitor, log: Path) -> dict[str, Any]:
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(env.home / "runs"),
@@ -81,7 +107,7 @@ def _execute(arguments: dict[str, object], env: Settings, monitor: Monitor, log:
         enable_caching=True,
         cache_root=str(env.home / "runs" / "cache"),
     )
-    pipeline = components.load_component_from_text(ir.compile_ir())
+    pipeline = components.load_component_from_text(ir.compile_ir(name))
     try:
         with redirect_stdout(monitor), _logged(monitor):
             return dict(pipeline(**arguments).outputs)

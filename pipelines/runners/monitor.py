@@ -36,6 +36,7 @@ class Monitor(io.TextIOBase):
         self.steps: dict[str, Step] = {}
         self.error: Mapping[str, Any] | None = None
         self.verdict: Mapping[str, Any] | None = None
+        self.warnings: list[Mapping[str, Any]] = []
         self._log, self._changed, self._rest = log, changed, ""
         self._began: dict[str, float] = {}
         self._body: dict[str, float] = {}
@@ -80,6 +81,8 @@ class Monitor(io.TextIOBase):
                 self.error = event
             case "verdict":
                 self.verdict = event
+            case "warning":
+                self.warnings.append(event)
 
     def _update(self, name: str, **fields: Any) -> None:
         step = self.steps.setdefault(name, Step(name))

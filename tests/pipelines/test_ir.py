@@ -3,25 +3,27 @@
 import subprocess
 import sys
 
+import pytest
 import yaml
 
 from pipelines import ir
 
 
-def pipeline_spec():
-    return next(yaml.safe_load_all(ir.COMPILED.read_text()))
+def pipeline_spec(pipeline="training"):
+    return next(yaml.safe_load_all(ir.path(pipeline).read_text()))
 
 
-def test_the_checked_in_ir_is_current():
-    assert ir.is_current(), "run `slipway compile` and commit pipelines/compiled/training.yaml"
+@pytest.mark.parametrize("pipeline", ir.PIPELINES)
+def test_the_checked_in_ir_is_current(pipeline):
+    assert ir.is_current(pipeline), f"run `slipway compile` and commit pipelines/compiled/{pipeline}.yaml"
 
 
 def test_the_ir_does_not_depend_on_the_process():
-    code = "from pipelines import ir; import sys; sys.stdout.write(ir.compile_ir())"
+    code = "from pipelines import ir; import sys; sys.stdout.write(ir.compile_ir('etl'))"
     other = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
     )
-    assert other.stdout == ir.compile_ir()
+    assert other.stdout == ir.compile_ir("etl")
 
 
 def test_register_and_deploy_stand_behind_the_gate():
@@ -33,19 +35,32 @@ def test_register_and_deploy_stand_behind_the_gate():
     assert "register" in spec["components"]["comp-condition-1"]["dag"]["tasks"]
 
 
-def test_nothing_is_installed_at_container_start():
-    for executor in pipeline_spec()["deploymentSpec"]["executors"].values():
+@pytest.mark.parametrize("pipeline", ir.PIPELINES)
+def test_nothing_is_installed_at_container_start(pipeline):
+    for executor in pipeline_spec(pipeline)["deploymentSpec"]["executors"].values():
         assert "pip install" not in " ".join(executor["container"]["command"])
 
 
-def test_deploy_is_never_cached_and_the_rest_is():
-    spec = pipeline_spec()
+def cached(spec):
+    """{task: whether an earlier result may be taken}"""
     tasks = {}
     for dag in [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]:
         tasks |= dag["tasks"]
-    cached = {
+    return {
         name: task["cachingOptions"].get("enableCache", False)
         for name, task in tasks.items()
         if "condition" not in name
     }
-    assert cached == {"ingest": True, "train": True, "evaluate": True, "register": True, "deploy": False}
+
+
+def test_deploy_is_never_cached_and_the_rest_is():
+    found = cached(pipeline_spec())
+    assert found == {"ingest": True, "train": True, "evaluate": True, "register": True, "deploy": False}
+
+
+def test_what_looks_at_the_lake_is_never_cached_and_comes_in_order():
+    spec = pipeline_spec("etl")
+    assert cached(spec) == {"load": False, "validate": False, "ingest": True}
+    tasks = spec["root"]["dag"]["tasks"]
+    assert tasks["validate"]["dependentTasks"] == ["load"]
+    assert set(tasks["ingest"]["dependentTasks"]) == {"load", "validate"}

@@ -19,12 +19,13 @@ import polars as pl
 from pydantic import ValidationError
 
 from slipway.errors import LeakError, ObjectNotFoundError, SourceError, StorageError, TrainingError
+from slipway.lake import ledger
 from slipway.lake.lake import Lake
 from slipway.lake.reference import EVENTS as TABLE
 from slipway.lake.snapshot import Snapshot
 from slipway.package import Frozen
 from slipway.workload import Progress
-from slipway.workloads.movies import dataset, landing, leakage, splits
+from slipway.workloads.movies import dataset, leakage, splits
 from slipway.workloads.movies.dataset import (
     EVENTS,
     ITEMS,
@@ -129,7 +130,7 @@ class _Build:
             pass
         except ValidationError as error:
             raise StorageError(f"{self.lake.uri}/{key} is no training set: {error}", "delete it") from error
-        files = landing.ingested(self.lake, self.data_set)
+        files = ledger.records(self.lake, self.data_set)
         tables = [events]
         for name in ("items", "users"):
             if self.lake.table("processed", self.data_set, name).exists():
