@@ -121,7 +121,7 @@ def render(reports: Sequence[Report]) -> str:
 
 def _lines(check: Result) -> list[str]:
     rows = [
-        "    " + ", ".join(f"{name}={value}" for name, value in row.items() if value != "null")
+        "    " + ", ".join(f"{name}={value}" for name, value in row.items() if value != "null" or name == check.column)
         for row in check.examples[:3]
     ]
     return [f"  {check.name}: {check.message}", *rows]
