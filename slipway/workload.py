@@ -123,6 +123,11 @@ class Workload(Protocol):
     def validate(self, lake: "Lake", data_set: str, progress: Progress) -> "list[Report]":
         """Check each table of a data set in the lake against its suites. Raises StorageError, nothing for bad data."""
 
+    def features(self, lake: "Lake", data_set: str, progress: Progress) -> dict[str, float]:
+        """The lake's events → the feature tables that feature_repo/ declares, from the first changed date on; returns
+        the rows written. Raises StorageError.
+        """
+
     def reclean(self, lake: "Lake", data_set: str, rows: "pl.DataFrame") -> "pl.DataFrame":
         """Rows of the quarantine (row, source, line, text, reason), cleaned as new ones would be: the good ones
         are in the lake afterwards, each once however often they come. Returns row and reason, null for a good one.

@@ -12,7 +12,7 @@ Everything that goes wrong is one FeatureStoreError, within the store's time lim
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from slipway.errors import FeatureStoreError, UnknownViewError
+from slipway.errors import UnknownViewError
 from slipway.features import lean, places, repository, values
 
 HISTORY, STATISTICS = "user_history", "user_statistics"
@@ -72,7 +72,7 @@ class OnlineStore:
         Which file: feature_store.yaml, or what Feast's own FEAST_FS_YAML_FILE_PATH names. Applies the definitions
         when nobody has yet. Raises FeatureStoreError. Costs the import of Feast, once per process: see lean.py.
         """
-        with failing("opened"):
+        with repository.failing("opened"):
             lean.feast()
             feature_store = repository.connect(repo or places.repository(), data_set)
             if not feature_store.list_feature_views():
@@ -90,7 +90,7 @@ class OnlineStore:
         Raises UnknownViewError, FeatureStoreError.
         """
         codec = self._codec(view)
-        with failing("read"), self._turn:
+        with repository.failing("read"), self._turn:
             found = self._store.online_read(self._config, codec.view, [codec.key(one) for one in ids])
         oldest = (now or datetime.now(UTC)) - codec.ttl
         return [None if at is None or not row or at < oldest else Row(codec.decode(row), at) for at, row in found]
@@ -108,29 +108,13 @@ class OnlineStore:
         """
         codec = self._codec(view)
         encoded = [codec.encode(row, created) for row in rows]
-        with failing("written"), self._turn:
+        with repository.failing("written"), self._turn:
             self._store.online_write_batch(self._config, codec.view, encoded, None)
 
     def _codec(self, view: str) -> values.ViewCodec:
         if codec := self._views.get(view):
             return codec
         raise UnknownViewError(view, self.views)
-
-
-@contextlib.contextmanager
-def failing(what: str) -> Iterator[None]:
-    """Whatever a store or its client raises, is one FeatureStoreError."""
-    try:
-        yield
-    except FeatureStoreError:
-        raise
-    except Exception as error:  # the stores' clients share no base class
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise FeatureStoreError(
-            f"the feature store could not be {what}: {reason}",
-            "check that it runs and what feature_store.yaml says of it; after a change of the definitions: "
-            "feast -c feature_repo apply",
-        ) from error
 
 
 def _user_row(user: int, history: Row | None, statistics: Row | None) -> UserRow:

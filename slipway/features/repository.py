@@ -3,6 +3,7 @@
 The commands `feast -c feature_repo …` do the same; this is for steps and servers that must not change their folder.
 """
 
+import contextlib
 import importlib.util
 import logging
 from collections.abc import Iterator
@@ -52,6 +53,22 @@ def apply(store: Any) -> None:
 def materialize(store: Any, until: datetime | None = None) -> None:
     """New rows of the offline tables, up to `until` (default now), into the online store."""
     store.materialize_incremental(end_date=until or datetime.now(UTC))
+
+
+@contextlib.contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Whatever a store or its client raises, is one FeatureStoreError."""
+    try:
+        yield
+    except FeatureStoreError:
+        raise
+    except Exception as error:  # the stores' clients share no base class
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise FeatureStoreError(
+            f"the feature store could not be {what}: {reason}",
+            "check that it runs and what feature_store.yaml says of it; after a change of the definitions: "
+            "feast -c feature_repo apply",
+        ) from error
 
 
 def _move(config: Any, data_set: str) -> None:

@@ -96,6 +96,11 @@ class Movies:
 
         return check(lake, data_set, progress)
 
+    def features(self, lake: "Lake", data_set: str, progress: Progress) -> dict[str, float]:
+        from slipway.workloads.movies.features.batch import compute
+
+        return compute(lake, data_set, progress)
+
     def reclean(self, lake: "Lake", data_set: str, rows: "pl.DataFrame") -> "pl.DataFrame":
         from slipway.workloads.movies.recleaning import reclean
 
