@@ -6,7 +6,7 @@ from slipway.package import Frozen
 
 
 class StreamConfig(Frozen):
-    max_records: int = Field(5000, ge=1, le=100_000, description="messages of one topic in one commit")
+    max_records: int = Field(10_000, ge=1, le=100_000, description="messages of one topic in one commit")
     interval_ms: int = Field(100, ge=0, le=10_000, description="between two commits, while there is no backlog")
     skew_ms: int = Field(300_000, ge=0, description="how far ahead of ours a producer's clock may be")
     grace_ms: int = Field(300, ge=0, le=10_000, description="how long an event of an unknown item waits for the item")

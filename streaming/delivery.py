@@ -46,6 +46,15 @@ class Counts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.rejected.update(other.rejected)
 
+    def __str__(self) -> str:
+        words = f"{self.messages:,} messages: {self.accepted:,} accepted"
+        if self.rejected:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.rejected.most_common())
+            words += f", {self.rejected.total():,} set aside ({reasons})"
+        if self.redelivered:
+            words += f", {self.redelivered:,} delivered again ({self.known:,} known)"
+        return words + (f", {self.late:,} late" if self.late else "")
+
     def numbers(self) -> dict[str, float]:
         """For a progress line."""
         return {

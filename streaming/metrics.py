@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from slipway.errors import PortInUseError
 from streaming.delivery import Counts
 
+log = logging.getLogger("slipway.streaming.metrics")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
@@ -57,6 +59,7 @@ class Metrics:
         lag = max(0.0, time.time() - oldest / 1000)
         self._lag.observe(lag)
         self._last_lag.set(lag)
+        log.debug("%d messages committed in %.4f s, the oldest %.4f s after it came", counts.messages, seconds, lag)
         self._commit.observe(seconds)
         self._batch.observe(counts.messages)
         now = time.monotonic()
