@@ -47,17 +47,17 @@ def told(capsys):
 def test_good_data_passes_moved_data_warns_bad_data_stops(table, tmp_path, capsys):
     report = tmp_path / "out" / "report.html"
     metrics = run("movies", "", report)
-    assert metrics["validation_events-ml-1m_rows"] == 600
+    assert metrics["validation_events-files_rows"] == 600
     assert [event["event"] for event in told(capsys)] == ["start", "done"]
     assert "every check passed" in report.read_text()
 
     table.append(events(400, first=600, rating=5))
     metrics = run("movies", "ml-1m", report)
-    assert metrics["validation_events-ml-1m_warned"] == 2
+    assert metrics["validation_events-files_warned"] == 2
     _, *warnings, done = told(capsys)
     assert {(w["event"], w["suite"], w["check"]) for w in warnings} == {
-        ("warning", "events-ml-1m", "mean_rating"),
-        ("warning", "events-ml-1m", "psi_rating"),
+        ("warning", "events-files", "mean_rating"),
+        ("warning", "events-files", "psi_rating"),
     }
     assert done["event"] == "done"
     assert "Yes, with warnings" in report.read_text()
@@ -68,7 +68,7 @@ def test_good_data_passes_moved_data_warns_bad_data_stops(table, tmp_path, capsy
     assert ended.value.code == 1
     error = told(capsys)[-1]
     assert error["event"] == "error"
-    assert "refused by events-ml-1m (events-ml-1m.rating_range: 3)" in error["message"]
+    assert "refused by events-files (events-files.rating_range: 3)" in error["message"]
     assert "user=101, item=2, timestamp=2001-01-07 23:00:00.000Z, rating=9.0" in error["message"]
     assert "docs/validation.md" in error["remedy"]
     assert "1 of 1 suites refused" in report.read_text(), "the page is there also when the step fails"

@@ -3,6 +3,7 @@
 import polars as pl
 
 from slipway.errors import StorageError
+from slipway.lake import ledger
 from slipway.lake.lake import Area, Lake
 from slipway.validation import tables
 from slipway.validation.report import Report
@@ -10,6 +11,7 @@ from slipway.validation.suite import Suite
 from slipway.workload import Progress
 from slipway.workloads.movies import suites
 from slipway.workloads.movies.features.views import VIEWS
+from slipway.workloads.movies.ingest import ORACLE
 
 LIVE = pl.col("event_id").is_not_null()
 
@@ -28,7 +30,7 @@ def check(lake: Lake, data_set: str, progress: Progress) -> list[Report]:
     origins = events.scan(version).select(LIVE.any().alias("live"), (~LIVE).any().alias("filed")).collect()
     reports = []
     if origins["filed"].item() or not origins["live"].item():  # nobody's rows are refused as a file's
-        suite = suites.events(source(data_set))
+        suite = suites.events(source(lake, data_set))
         reports.append(tables.check(events, suite, known=known, where=~LIVE, version=version, progress=progress))
     if origins["live"].item():
         suite = suites.events("stream")
@@ -41,6 +43,10 @@ def check(lake: Lake, data_set: str, progress: Progress) -> list[Report]:
     return reports
 
 
-def source(data_set: str) -> str:
-    """The files that a data set is made of, by its name: "ml-1m-small" is ml-1m's; "files" where it says nothing."""
-    return next((name for name in suites.FILES if data_set == name or data_set.startswith(f"{name}-")), "files")
+def source(lake: Lake, data_set: str) -> str:
+    """The source of the files that a data set is made of, by their records; "files" of several, or of none."""
+    records = ledger.records(lake, data_set)
+    found = {record.source for record in records}
+    if any(record.file == ORACLE for record in records):
+        return "simulated"
+    return found.pop() if len(found) == 1 and found <= set(suites.FILES) else "files"

@@ -1,7 +1,7 @@
 """Rows of the quarantine go the way of new ones: cleaned like those of their source, and into the lake once.
 
 Knows where a source's rows belong. What is written is looked for in the lake first, by what names it (event_id,
-request_id, item, user; a file's event by its line and values), so that doing it again, also after a crash between two
+request_id, item, user; a file's event by all that it says), so that doing it again, also after a crash between two
 tables, adds nothing.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from slipway.errors import BusyError
+from slipway.lake import ledger
 from slipway.lake.lake import Area, Lake
 from slipway.lake.table import Table
 from slipway.workloads.movies import messages
@@ -89,22 +90,21 @@ def _lines(lake: Lake, data_set: str, form: Format, name: str, rows: pl.DataFram
     block = "".join(f"{text}\n" for text in texts).encode("iso-8859-1", "replace")
     parsed = source.events.parse(Block(1, block), known)
     good = _lake_events(parsed.events.filter(~pl.col("source_row").is_in(broken)), source, rows)
-    twice = good.filter(~pl.struct(_distinct(source)).is_first_distinct())
-    good = good.join(twice, on="place", how="anti")
+    distinct = _distinct(source)
+    first = good.unique(distinct, keep="first", maintain_order=True)
+    twice = _unlike(good.join(first, on="place", how="anti"), first)  # what says the same again is settled with it
     if events.exists():
         there = (
-            events.scan()
+            events.scan(schema=LAKE_EVENTS)
             .filter(pl.col("event_id").is_null())
-            .select("user", "item", pl.col("timestamp").cast(LAKE_EVENTS["timestamp"]), "source_row")
-            .join(good.lazy().select(_distinct(source)), on=_distinct(source), how="semi")
+            .join(first.lazy().select(distinct), on=distinct, how="semi")
             .collect(engine="streaming")
         )
-        same = good.join(there, on=["user", "item", "timestamp", "source_row"], how="semi")
-        double = good.join(same, on="place", how="anti").join(there, on=_distinct(source), how="semi")
-        twice = pl.concat([twice, double])
-        good = good.join(same, on="place", how="anti").join(double, on="place", how="anti")
-    _append(events, good.select(LAKE_EVENTS.names()).sort("timestamp"), number, ["date"])
-    _occurring(lake, data_set, form, source, good)
+        met = first.join(there, on=distinct, how="semi")
+        twice = pl.concat([twice, _unlike(met, there)])
+        first = first.join(met, on="place", how="anti")
+    _append(events, first.select(LAKE_EVENTS.names()).sort("timestamp"), number, ["date"])
+    _occurring(lake, data_set, form, source, first)
     return _of_lines(rows, parsed.bad.select(pl.col("line").alias("place"), "reason"), twice, broken)
 
 
@@ -176,6 +176,12 @@ def _lake_events(events: pl.DataFrame, source: Source, rows: pl.DataFrame) -> pl
     )
 
 
+def _unlike(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """The rows that no other repeats word by word: same user, item, time and rating."""
+    said = ["user", "item", "timestamp", "rating", "action"]
+    return rows.join(others.select(said), on=said, how="anti", nulls_equal=True)
+
+
 def _distinct(source: Source) -> list[str]:
     return ["timestamp" if column == "seconds" else column for column in source.distinct]
 
@@ -205,9 +211,9 @@ def _occurring(lake: Lake, data_set: str, form: Format, source: Source, events: 
 
 
 def _original(lake: Lake, data_set: str, name: str) -> bytes:
-    """A source file as it came, from raw/<data set>/files; nothing where it was not kept."""
-    keys = [key for key in lake.objects.keys(f"raw/{data_set}/files/") if key.rsplit("/", 1)[-1] == name]
-    return lake.objects.read(keys[-1]) if keys else b""
+    """A source file as it came last; nothing where it was not kept."""
+    kept = [record for record in ledger.records(lake, data_set) if record.file == name]
+    return lake.objects.read(f"raw/{data_set}/files/{kept[-1].sha256[:16]}/{name}") if kept else b""
 
 
 def _add(table: Table, rows: pl.DataFrame, key: str, partition_by: Sequence[str]) -> None:

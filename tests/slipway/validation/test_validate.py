@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from slipway.errors import ConfigError, DataQualityError
+from slipway.lake import ledger
 from slipway.lake.columns import kept_schema
 from slipway.validation import keys, tables
 from slipway.validation.report import SHOWN, Report, render
@@ -179,8 +180,6 @@ def test_every_source_and_table_has_a_suite_with_its_own_facts():
         assert {rule.column for rule in suite.rules} <= set(suite.schema.columns)
         looked_at = {c for e in suite.soft for c in getattr(e, "columns", ()) or [getattr(e, "column", None)] if c}
         assert looked_at <= set(suite.schema.columns), suite.name
-    assert checking.source("ml-1m") == checking.source("ml-1m-small") == "ml-1m"
-    assert checking.source("mine") == "files"
 
 
 def exposures(**columns):
@@ -239,7 +238,7 @@ def test_a_data_set_is_checked_as_a_whole(lake, rows):
     told = []
     reports = {r.suite: r for r in checking.check(lake, "ml-1m", lambda *a: told.append(a))}
     assert {name: r.rows for name, r in reports.items()} == {
-        "events-ml-1m": 2000,
+        "events-files": 2000,
         "events-stream": 200,
         "items": 40,
         "users": 100,
@@ -248,3 +247,25 @@ def test_a_data_set_is_checked_as_a_whole(lake, rows):
     assert [name for name, r in reports.items() if not r.passed] == ["exposures"]
     assert {what for what, _, _ in told} == {f"validate {name}" for name in reports}
     assert "No: 1 of 5 suites refused the data." in render(list(reports.values()))
+
+    def ingested(file, source):
+        ledger.record(
+            lake,
+            "ml-1m",
+            ledger.Ingested(
+                file=file,
+                sha256=f"{file:x<16}",
+                bytes=1,
+                source=source,
+                at=NOW,
+                repeats=False,
+                events=0,
+                known=0,
+                quarantined={},
+            ),
+        )
+        return checking.source(lake, "ml-1m")
+
+    assert ingested("ratings.dat", "ml-1m") == "ml-1m"
+    assert ingested("oracle.json", "ml-1m") == "simulated"
+    assert checking.source(lake, "mine") == "files"
