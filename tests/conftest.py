@@ -47,7 +47,7 @@ def movies_package(tmp_path_factory: pytest.TempPathFactory) -> Built:
         {
             "user": table["user"],
             "item": table["item"],
-            "timestamp": (table["at"] * 60_000).cast(pl.Datetime("ms", "UTC")),
+            "timestamp": (978_300_760_000 + table["at"] * 60_000).cast(pl.Datetime("ms", "UTC")),
             "rating": pl.repeat(4.0, len(table), dtype=pl.Float32, eager=True),
             "action": pl.repeat("rating", len(table), dtype=pl.String, eager=True),
             "source_row": pl.int_range(1, len(table) + 1, dtype=pl.Int64, eager=True),
@@ -77,6 +77,9 @@ def movies_package(tmp_path_factory: pytest.TempPathFactory) -> Built:
         timed=True,
         repeats=False,
         sha256="0" * 64,
+        tables=(
+            dataset.TableVersion(table="events", uri="file:///lake/processed/fixture/events", version=0, snapshot=""),
+        ),
     )
     (data / "dataset.json").write_text(about.model_dump_json())
     model.mkdir()

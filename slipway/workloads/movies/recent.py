@@ -84,9 +84,10 @@ class Recent:
             return nothing, Features.LATE
         try:
             histories = self._reader.read_users(users.tolist())
-        except SlipwayError as error:
+        except Exception as error:  # whatever a store does, the request is answered
             self._paused_until = time.monotonic() + PAUSE
-            log.warning("answering from the package for %.0f s: %s", PAUSE, error.message)
+            known = isinstance(error, SlipwayError)
+            log.warning("answering from the package for %.0f s: %s", PAUSE, error, exc_info=not known)
             return nothing, Features.LATE
         return [history.items[history.times > self.until] for history in histories], Features.ONLINE
 

@@ -26,6 +26,7 @@ class Store:
 
     known: dict[int, Did] = field(default_factory=dict)
     down: bool = False
+    failure: Exception = field(default_factory=lambda: StorageError("the store is down", "start it"))
     asks: int = 0
 
     def did(self, user: int, items: list[int], times: list[int]) -> None:
@@ -34,7 +35,7 @@ class Store:
     def read_users(self, users):
         self.asks += 1
         if self.down:
-            raise StorageError("the store is down", "start it")
+            raise self.failure
         return [self.known.get(user, Did(np.empty(0, np.int64), np.empty(0, np.int64))) for user in users]
 
 
@@ -89,8 +90,9 @@ def test_somebody_new_is_known_by_what_they_did_since(predictor, store, movies_p
     assert not set(liked) & set(answer.outputs["item_id"][0].tolist())
 
 
-def test_a_store_that_fails_is_left_alone_for_a_moment(predictor, store, movies_package, monkeypatch, caplog):
-    user = movies_package.users[5]
+@pytest.mark.parametrize("failure", [StorageError("the store is down", "start it"), TypeError("the store is down")])
+def test_a_store_that_fails_is_left_alone_for_a_moment(predictor, store, movies_package, monkeypatch, caplog, failure):
+    user, store.failure = movies_package.users[5], failure
     store.did(user, [1], [predictor.recent.until + 1])
     store.down, asks = True, store.asks
     for _ in range(5):
