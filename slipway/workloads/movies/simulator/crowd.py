@@ -21,7 +21,7 @@ from slipway.workloads.movies.simulator.traffic import BASE, LOOK, SATED, SLOPE,
 from slipway.workloads.movies.simulator.visits import Pages, Rows, Times, capacity
 from slipway.workloads.movies.simulator.world import TASTE_DIMS, Floats, World
 
-_ROOM = 3_000_000_000  # bytes: one for each person and place on a shelf
+_ROOM = 2_000_000_000  # bytes: one for each person and film
 _KEPT_DAYS = 90  # of the history, for the popularity that production begins with
 
 
@@ -88,15 +88,14 @@ class Crowd:
     @classmethod
     def gather(cls, config: SimulatorConfig, traffic: TrafficConfig) -> Self:
         """Everybody who may come, as the world's last day leaves them. Raises ConfigError when they are too many."""
-        world = World.build(config)
-        season = Season.build(world, config, traffic)
         people = capacity(traffic)
-        places = season.world.film.size
-        if people * places > _ROOM:
+        if people * config.items > _ROOM:
             raise ConfigError(
                 f"what {people:,} people have seen of {config.items:,} films does not fit in memory",
-                f"let at most {_ROOM // places:,} people come",
+                f"let at most {_ROOM // config.items:,} people come, newcomers included",
             )
+        world = World.build(config)
+        season = Season.build(world, config, traffic)
         everybody = config.model_copy(update={"users": people})
         lived = config.model_copy(update={"users": min(traffic.users, config.users)})
         drawn = [People.draw(everybody, block, most_films(world)) for block in range(blocks(everybody))]

@@ -32,17 +32,20 @@ class Shown:
 
 @dataclass
 class Popularity:
-    """counts: (items + 1,) choices of each film so far; `learn` adds to them. Films without any are never shown."""
+    """counts: (items + 1,) choices of each film so far; `learn` adds to them. A new film is shown once it has some."""
 
     crowd: Crowd
     epsilon: float = 0.2
-    pool: int = POOL
+    pool: int = 0  # as large as the world allows, up to POOL
 
     def __post_init__(self) -> None:
         self.counts = self.crowd.popular.astype(np.float64)
         if not 0 <= self.epsilon <= 1:
             raise ConfigError(f"{self.epsilon:g} is no share of requests to explore with", "choose one from 0 to 1")
-        unseen = int((1 - SATED) * self.crowd.config.items)
+        # On one page more a person may choose k films and find one, before they have seen enough.
+        most = max(int(SATED * self.crowd.config.items) + self.crowd.traffic.k + 1, int(self.crowd.history.max()))
+        unseen = self.crowd.config.items - most
+        self.pool = self.pool or min(POOL, unseen)
         if not self.crowd.traffic.k <= self.pool <= unseen:
             raise ConfigError(
                 f"{self.crowd.traffic.k} recommendations out of a pool of {self.pool} cannot be drawn here",
@@ -57,6 +60,7 @@ class Popularity:
         """(r, pool) most popular films that each has not seen, most popular first; ties by film."""
         world, minds = self.crowd.season.world, self.crowd.minds
         order = np.argsort(-self.counts[1:], kind="stable") + 1
+        order = order[(order <= self.crowd.config.items) | (self.counts[order] > 0)]
         enough = min(self.pool + int(minds.seen_films(rows).max()), len(order))
         order = order[:enough]
         unseen = ~minds.seen(rows[:, None], world.shelf[order], world.place[order])

@@ -29,7 +29,7 @@ from slipway.workloads.movies.simulator.traffic import (
 from slipway.workloads.movies.simulator.world import TASTE_DIMS, Floats
 
 _HOUR = 3_600.0
-_TRIES = 4  # somebody who is here already is not drawn; the next one is
+_TRIES = 16  # somebody who is here already is not drawn; the next one is
 
 Times = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
