@@ -69,7 +69,15 @@ def shares(rows: pl.DataFrame, order: Sequence[str], x_title: str, y_title: str)
 
 
 def line(
-    rows: pl.DataFrame, x: str, ys: dict[str, str], x_title: str, y_title: str, *, share: bool = False, unit: str = ""
+    rows: pl.DataFrame,
+    x: str,
+    ys: dict[str, str],
+    x_title: str,
+    y_title: str,
+    *,
+    share: bool = False,
+    unit: str = "",
+    height: int = HEIGHT,
 ) -> go.Figure:
     """One line per column of ys (column → name); gaps where values are null."""
     figure = go.Figure()
@@ -83,7 +91,7 @@ def line(
             line={"color": SERIES[place % len(SERIES)], "dash": dash, "width": 2}, marker={"size": 5},
             hovertemplate=f"{at}: {kind}<extra>{name}</extra>",
         )  # fmt: skip
-    figure = _laid_out(figure, x_title, y_title, legend=len(ys) > 1)
+    figure = _laid_out(figure, x_title, y_title, height=height, legend=len(ys) > 1)
     if share:
         figure.update_yaxes(tickformat=".0%")
     return figure

@@ -66,21 +66,30 @@ def sidebar() -> Scope | None:
 
 
 def _forget() -> None:
-    """Another data set has other days, actions and users."""
-    for key in ("dates", "actions", "users"):
-        st.session_state.pop(key, None)
+    """Another data set has other days, actions and users. Set, not removed: what is removed comes back from the URL."""
+    state = st.session_state
+    state["actions"], state["users"] = [], EVERYBODY
+    if bounds := _bounds(state["data"]):
+        state["dates"] = bounds
+
+
+def _bounds(data_set: str) -> tuple[date, date] | None:
+    """The first and the last day of events and logs."""
+    found = [tables.facts(s) for s in tables.of(data_set) if s.area in ("processed", "logs")]
+    first = min((f.first for f in found if f.first), default=None)
+    last = max((f.last for f in found if f.last), default=None)
+    return None if first is None or last is None else (first, last)
 
 
 def _dates(data_set: str) -> tuple[date | None, date | None]:
     """None where the first or last day of all is chosen: what comes in later is then seen, too."""
-    found = [tables.facts(s) for s in tables.of(data_set) if s.area in ("processed", "logs")]
-    first = min((f.first for f in found if f.first), default=None)
-    last = max((f.last for f in found if f.last), default=None)
-    if first is None or last is None:
+    bounds = _bounds(data_set)
+    if bounds is None:
         return None, None
+    first, last = bounds
     chosen = st.date_input(
         "Days (first and last)",
-        value=(first, last),
+        value=bounds,
         min_value=first,
         max_value=last,
         format="YYYY-MM-DD",
@@ -91,7 +100,7 @@ def _dates(data_set: str) -> tuple[date | None, date | None]:
     both = chosen if isinstance(chosen, tuple) else (chosen,)
     if len(both) < 2:
         st.caption("Choose the last day, too.")
-        both = (both[0], both[0]) if both else (first, last)
+        both = (both[0], both[0]) if both else bounds
     return (None if both[0] == first else both[0]), (None if both[1] == last else both[1])
 
 

@@ -30,6 +30,7 @@ def options(port: int, *, browser: bool) -> dict[str, Any]:
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         "logger.hideWelcomeMessage": True,
+        "global.disableWidgetStateDuplicationWarning": True,  # "Reset filters" sets what has a default
         "theme.primaryColor": BLUE,
         "theme.chartCategoricalColors": list(SERIES),
     }

@@ -67,9 +67,11 @@ def view(scope: Scope) -> None:
         _heat(_hours(*key))
     left, right = st.columns(2)
     with left:
-        _over_time(scope, days, users)
+        _users(scope, users)
     with right:
         _lengths(*_sessions(*key))
+    if days["action"].n_unique() > 1:
+        _actions(scope, days)
     _retention(_cohorts(*key))
 
 
@@ -89,28 +91,23 @@ def _heat(hours: pl.DataFrame) -> None:
     charts.show(figure, "hours", "Heat map: events by weekday and hour")
 
 
-def _over_time(scope: Scope, days: pl.DataFrame, users: pl.DataFrame) -> None:
+def _users(scope: Scope, users: pl.DataFrame) -> None:
     every = scope.every
-    per = PERIODS[every]
-    with panel(
-        "Active users",
-        f"Distinct users per day; the mean of each {per}." if every != "1d" else "Distinct users per day.",
-    ):
+    per = "" if every == "1d" else f"; each point is the mean of a {PERIODS[every]}"
+    with panel("Active users", f"Distinct users per day{per}."):
         rows = users.group_by(pl.col("date").dt.truncate(every)).agg(pl.col("users").mean()).sort("date")
-        charts.show(
-            charts.line(rows, "date", {"users": "users"}, "", "users per day"),
-            "active-users",
-            "Line: active users per day",
-        )
-    with panel("What people do", f"Share of each action per {per}."):
-        rows = days.group_by(pl.col("date").dt.truncate(every), pl.col("action").alias("genre")).agg(
-            pl.col("events").sum()
-        )
+        figure = charts.line(rows, "date", {"users": "users"}, "", "users per day", height=416)
+        charts.show(figure, "active-users", "Line: active users per day")
+
+
+def _actions(scope: Scope, days: pl.DataFrame) -> None:
+    with panel("What people do", f"Share of each action per {PERIODS[scope.every]}."):
+        moment = pl.col("date").dt.truncate(scope.every)
+        rows = days.group_by(moment, pl.col("action").alias("genre")).agg(pl.col("events").sum())
         rows = rows.with_columns((pl.col("events") / pl.col("events").sum().over("date")).alias("share"))
         order = rows.group_by("genre").agg(pl.col("events").sum()).sort("events", descending=True)["genre"].to_list()
-        charts.show(
-            charts.shares(rows, order, "", "share of the events"), "action-shares", "Areas: share of each action"
-        )
+        figure = charts.shares(rows, order, "", "share of the events")
+        charts.show(figure, "action-shares", "Areas: share of each action")
 
 
 def _lengths(lengths: pl.DataFrame, typical: pl.DataFrame, share: int) -> None:

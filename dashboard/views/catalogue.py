@@ -122,9 +122,9 @@ def _newest(counts: pl.DataFrame, known: pl.DataFrame) -> None:
 
 
 COLUMNS = {
-    "item": st.column_config.NumberColumn("id", format="plain", width="small"),
+    "item": st.column_config.NumberColumn("id", format="%d", width="small"),
     "title": st.column_config.TextColumn("title", width="large"),
-    "year": st.column_config.NumberColumn("year", format="plain"),
+    "year": st.column_config.NumberColumn("year", format="%d"),
     "since": st.column_config.DateColumn("since", format="YYYY-MM-DD"),
     "first": st.column_config.DateColumn("first event", format="YYYY-MM-DD"),
     "last": st.column_config.DateColumn("last event", format="YYYY-MM-DD"),

@@ -115,7 +115,8 @@ def _per_day(events: Snapshot, selection: Selection, users: Snapshot | None, eve
 
 
 def _volumes(scope: Scope) -> None:
-    with panel("Events over time"):
+    partial = "" if scope.every == "1d" else f"The first and the last {PERIODS[scope.every]} may be incomplete."
+    with panel("Events over time", partial):
         if scope.events is None:
             hints.missing("This data set has no events yet.", "slipway ingest --source files --data FOLDER")
             return

@@ -70,7 +70,7 @@ def sessions(events: pl.LazyFrame, gap: timedelta = SESSION_GAP) -> pl.LazyFrame
 def session_lengths(found: pl.LazyFrame) -> pl.DataFrame:
     """length ("8–15" events), sessions: one row per bin of LENGTHS, in order. found: what sessions() gives."""
     low = pl.Series([first for first, _ in LENGTHS])
-    labels = [str(a) if a == b else f"{a}–{b}" if b else f"{a} and more" for a, b in LENGTHS]
+    labels = [str(a) if a == b else f"{a}–{b}" if b else f"{a}+" for a, b in LENGTHS]
     counted = (
         found.select(
             pl.col("events").cut(low.to_list()[1:], left_closed=True, labels=labels).cast(pl.String).alias("length")

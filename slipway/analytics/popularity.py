@@ -52,9 +52,9 @@ def head_share(counts: pl.Series, catalogue: int, share: float) -> float:
 
 
 def period(first: Any, last: Any) -> str:
-    """Days to a point of a curve over time, so that it has at most about 120 points."""
+    """Days to a point of a curve over time, so that it has at most about 70 points, each of enough events."""
     days = (last - first).days + 1 if first is not None and last is not None else 0
-    return "1d" if days <= 120 else "1w" if days <= 840 else "1mo"
+    return "1d" if days <= 62 else "1w" if days <= 490 else "1mo"
 
 
 def coverage(events: pl.LazyFrame, catalogue: int, every: str) -> pl.DataFrame:
@@ -68,7 +68,7 @@ def coverage(events: pl.LazyFrame, catalogue: int, every: str) -> pl.DataFrame:
     )
 
 
-def genres(events: pl.LazyFrame, items: pl.LazyFrame, every: str, most: int = 7) -> pl.DataFrame:
+def genres(events: pl.LazyFrame, items: pl.LazyFrame, every: str, most: int = 6) -> pl.DataFrame:
     """date, genre, events, share: an item of two genres counts half in each; the rarer genres are "others".
 
     items: ITEMS. Sorted by date, then by the genres' size.
