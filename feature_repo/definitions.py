@@ -24,6 +24,10 @@ TYPES: dict[pl.DataType, FeastType] = {
     pl.List(pl.String()): Array(String),
 }
 
+# Users and items both have events_7d, and Feast tells features of one request apart by their bare names alone
+# (full_feature_names would do it, but drops on-demand features online): an item's are called item_events_7d.
+RENAMED = {"item_statistics": {name: f"item_{name}" for name in ("events_7d", "events_28d")}}
+
 user = Entity(
     name="user",
     join_keys=["user"],
@@ -49,6 +53,7 @@ def source(view: View) -> FileSource:
         s3_endpoint_override=table.endpoint_url or "",
         timestamp_field=EVENT,
         created_timestamp_column=CREATED,
+        field_mapping=RENAMED.get(view.name),
         description=f"features/{settings().data_set}/{view.name} of the lake, written by the features step.",
         owner=OWNER,
     )
@@ -66,7 +71,10 @@ def feature_view(view: View, *, pushed: bool = False) -> FeatureView:
     return FeatureView(
         name=view.name,
         entities=[{"user": user, "item": item}[view.entity]],
-        schema=[Field(name=name, dtype=TYPES[kind], description=what) for name, (kind, what) in view.fields.items()],
+        schema=[
+            Field(name=RENAMED.get(view.name, {}).get(name, name), dtype=TYPES[kind], description=what)
+            for name, (kind, what) in view.fields.items()
+        ],
         source=push if pushed else table,
         ttl=view.ttl,
         description=view.description,
@@ -120,7 +128,7 @@ def user_item_cross(inputs: dict) -> dict:
         active = day_genres(window)
         met = sum(not day.isdisjoint(genres) for day in active) if genres else 0
         affinity.append(met / max(len(active), 1))
-    for week, month in zip(inputs["item_statistics__events_7d"], inputs["item_statistics__events_28d"], strict=True):
+    for week, month in zip(inputs["item_events_7d"], inputs["item_events_28d"], strict=True):
         trend.append(4 * week / month if week is not None and month else None)
     return {"days_since_last_event": days, "genre_affinity": affinity, "popularity_ratio": trend}
 
@@ -135,7 +143,7 @@ movies_v1 = FeatureService(
 movies_ranking_v1 = FeatureService(
     name="movies_ranking_v1",
     features=[user_statistics, item_statistics, user_item_cross],
-    description="A user and an item, for a re-ranker; both have events_7d: ask with full_feature_names=True.",
+    description="A user and an item, and what they have to do with each other, for a re-ranker.",
     tags={"model": "movies", "version": "1"},
     owner=OWNER,
 )

@@ -241,8 +241,8 @@ class PolarsOfflineStore(OfflineStore):  # type: ignore[misc]
                 "use a Delta table for a view that is pushed to",
             )
         target = sources.table(source, config.repo_path)
-        if "date" in target.partition_by:
-            rows = rows.with_columns(pl.col(source.timestamp_field).dt.date().alias("date"))
+        if sources.DATE in target.schema:
+            rows = rows.with_columns(pl.col(source.timestamp_field).dt.date().alias(sources.DATE))
         target.append(rows)
         if progress:
             progress(rows.height)

@@ -14,6 +14,7 @@ from slipway.errors import FeatureStoreError
 from slipway.lake.table import Table
 
 UTC_STAMP = pl.Datetime("us", "UTC")
+DATE = "date"
 
 
 def table(source: FileSource, repo: Path | None) -> Table:
@@ -47,8 +48,8 @@ def scan(source: FileSource, repo: Path | None) -> pl.LazyFrame:
 
 
 def columns(source: FileSource, repo: Path | None) -> dict[str, pl.DataType]:
-    """Of the rows themselves: what a Delta table is partitioned by is its own business."""
-    hidden = set(table(source, repo).partition_by) if is_delta(source) else set()
+    """Of the rows as Feast knows them: `date`, which a table of the lake is arranged by, follows from the time."""
+    hidden = {DATE} if is_delta(source) else set()
     return {name: kind for name, kind in scan(source, repo).collect_schema().items() if name not in hidden}
 
 
