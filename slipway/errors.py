@@ -7,7 +7,8 @@ SlipwayError
 ├── DataQualityError       a table that breaks its suite's hard rules
 ├── StorageError           an object store that refused or lost something
 │   ├── ObjectNotFoundError    no object at that URI
-│   └── ColumnsError           rows whose columns are not the table's
+│   ├── ColumnsError           rows whose columns are not the table's
+│   └── ConflictError          another writer committed first
 ├── FeatureStoreError      the feature store is away, late, not set up, or asked for what it has not
 │   └── UnknownViewError       no feature view of that name
 ├── StreamError            the event stream cannot be reached, or refused a message
@@ -111,6 +112,12 @@ class UnknownViewError(FeatureStoreError):
 
 class StreamError(SlipwayError):
     pass
+
+
+class ConflictError(StorageError):
+    def __init__(self, uri: str, error: Exception) -> None:
+        self.uri = uri
+        super().__init__(f"another writer of {uri} committed first: {error}", "do it again; nothing was written")
 
 
 class PackageError(SlipwayError):

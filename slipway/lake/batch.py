@@ -26,7 +26,7 @@ from deltalake import Schema
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from slipway import storage
-from slipway.errors import StorageError
+from slipway.errors import ConflictError
 from slipway.lake import columns
 from slipway.lake.table import PROPERTIES, Table, commit
 
@@ -50,7 +50,10 @@ class Batch:
         self.partition_by = list(partition_by)
         self._writer, self._notes = writer, notes
         self._schema = columns.kept_schema(schema)
-        if table.exists():
+        self._created = not table.exists()
+        if self._created:
+            columns.fit(pl.DataFrame(schema=schema), None, table.uri)
+        else:
             columns.fit(pl.DataFrame(schema=schema), table.schema, table.uri)
             self._schema, self.partition_by = table.schema, table.partition_by
         self._objects = storage.store(table.uri, table.endpoint_url)
@@ -76,7 +79,8 @@ class Batch:
         # A column of nulls is no column of the file: Delta reads what a file lacks as null.
         full = [c.name for c in body if c.null_count() < len(c)] or body.columns[:1]
         arrow = body.select(full).to_arrow(compat_level=pl.CompatLevel.oldest())
-        for start, end, values in zip(starts, [*starts[1:], rows.height], keys[starts].rows() or [()], strict=True):
+        found = keys[starts].rows() if self.partition_by else [()]
+        for start, end, values in zip(starts, [*starts[1:], rows.height], found, strict=True):
             self._add(arrow.slice(start, end - start), dict(zip(self.partition_by, values, strict=True)))
 
     def _add(self, rows: pa.Table, partition: Mapping[str, Any]) -> None:
@@ -103,8 +107,9 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and (self._adds or self._removes):
-                self._commit()
+            if kind is None:
+                if self._created or self._adds or self._removes or self._writer:
+                    self._commit()
                 return
         except BaseException:
             self._discard()
@@ -131,9 +136,13 @@ class Batch:
             pl.DataFrame(schema=self._schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
         )
         properties = commit(self._writer, self._notes)
-        created = not self.table.exists()
-        with self.table.writing(retry=created):
-            if created:
+        if not self._created:
+            self._append(schema, properties)
+            return
+        try:
+            with self.table.writing():
+                if self.table.folder is not None:
+                    self.table.folder.mkdir(parents=True, exist_ok=True)
                 create_table_with_add_actions(
                     self.table.uri,
                     schema,
@@ -144,22 +153,17 @@ class Batch:
                     storage_options=self.table.options,
                     commit_properties=properties,
                 )
-            else:
-                self._append(schema, properties)
-            return
-        # Another writer created it in the meantime.
-        columns.fit(pl.DataFrame(schema=self._schema), self.table.schema, self.table.uri)
-        if self.table.partition_by != self.partition_by:
-            raise StorageError(
-                f"{self.table.uri} was created meanwhile, partitioned by {self.table.partition_by}", "do it again"
-            )
-        with self.table.writing():
+        except ConflictError:  # somebody created it in the meantime
+            columns.fit(pl.DataFrame(schema=self._schema), self.table.schema, self.table.uri)
+            if self.table.partition_by != self.partition_by:
+                raise
             self._append(schema, properties)
 
     def _append(self, schema: Schema, properties: Any) -> None:
-        self.table.open().create_write_transaction(
-            [*self._adds, *self._removes], "append", schema, self.partition_by, commit_properties=properties
-        )
+        with self.table.writing():
+            self.table.open().create_write_transaction(
+                [*self._adds, *self._removes], "append", schema, self.partition_by, commit_properties=properties
+            )
 
     def _discard(self) -> None:
         for added in self._adds:

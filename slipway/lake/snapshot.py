@@ -120,7 +120,7 @@ def take(table: "Table", version: int | None, known: Mapping[str, str]) -> Snaps
         created=datetime.now(UTC),
         rows=sum(file.rows for file in files),
         bytes=sum(file.bytes for file in files),
-        committed=datetime.fromtimestamp(delta.history(1)[0]["timestamp"] / 1000, UTC),
+        committed=table.committed(int(delta.version())),
         delta_schema=delta.schema().to_json(),
         files=tuple(files),
     )

@@ -113,7 +113,7 @@ def _table(area: Area, table: Table) -> TableStatus:
         first=None if values.is_empty() else str(values.min()),
         last=None if values.is_empty() else str(values.max()),
         newest=next((_utc(moment) for moment in moments if moment is not None), None),
-        committed=datetime.fromtimestamp(delta.history(1)[0]["timestamp"] / 1000, UTC),
+        committed=table.committed(),
         compactable=max(0, files.height - partitions),
     )
 

@@ -5,9 +5,10 @@ again until retention removes it, which spares the versions that are pinned (sna
 """
 
 import contextlib
+import json
 import time
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,8 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from slipway.errors import SlipwayError, StorageError
+from slipway import storage
+from slipway.errors import ConflictError, ObjectNotFoundError, StorageError
 from slipway.lake import columns
 
 if TYPE_CHECKING:
@@ -87,20 +89,22 @@ class Table:
     ) -> bool:
         """Add rows in one commit; False, and nothing happens, when `writer` (who, which number) committed that already.
 
-        partition_by: of a new table. Raises ColumnsError when the rows are not like the table's, StorageError.
+        partition_by: of a new table, which comes to be even without rows. Raises ColumnsError when the rows are not
+        like the table's, StorageError.
         """
         for attempt in range(_ATTEMPTS):
-            delta = self._newest()
-            if delta is not None and _is_written(delta, writer):
+            last = self.written(writer[0]) if writer else None
+            if writer and last is not None and writer[1] <= last:
                 return False
-            fitting = columns.fit(rows, None if delta is None else self.schema, self.uri)
-            how: dict[str, Any] = {"mode": "append", "commit_properties": commit(writer, notes)}
-            if delta is None:
-                how |= {"mode": "error", "partition_by": list(partition_by) or None, "configuration": PROPERTIES}
-            with self.writing(retry=attempt + 1 < _ATTEMPTS):
-                self._write(fitting, delta, **how)
+            try:
+                with self.batch(rows.schema, partition_by, writer, notes) as batch:
+                    batch.add(rows)
+            except ConflictError:
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                time.sleep(0.01 * attempt)
+            else:
                 return True
-            time.sleep(0.01 * attempt)  # somebody else came first: look again
         raise AssertionError("the last attempt raises")
 
     def replace(
@@ -113,8 +117,12 @@ class Table:
         delta = self._newest()
         how: dict[str, Any] = {"partition_by": list(partition_by) or None, "commit_properties": commit(None, notes)}
         how |= {"configuration": PROPERTIES} if delta is None else {"schema_mode": "overwrite"}
+        fitting = columns.fit(rows, None, self.uri)
         with self.writing():
-            self._write(columns.fit(rows, None, self.uri), delta, mode="overwrite", **how)
+            if delta is None and self.folder is not None:
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+            where = {"storage_options": self.options} if delta is None else {}
+            write_deltalake(delta or self.uri, fitting, mode="overwrite", **where, **how)
 
     def batch(
         self,
@@ -167,6 +175,23 @@ class Table:
             {"size_bytes": "bytes", "num_records": "rows", "modification_time": "modified"}, strict=False
         )
 
+    def commit_info(self, version: int | None = None) -> dict[str, Any]:
+        """What the log says of a commit: timestamp (ms), operation and its notes; {} of a forgotten one."""
+        number = int(self.open(version).version())
+        try:
+            lines = storage.store(self.uri, self.endpoint_url).read(f"_delta_log/{number:020}.json").splitlines()
+        except ObjectNotFoundError:
+            return {}
+        found: dict[str, Any] = next((e["commitInfo"] for e in map(json.loads, lines) if "commitInfo" in e), {})
+        return found
+
+    def committed(self, version: int | None = None) -> datetime:
+        """When a version was; of one whose commit the log has forgotten, when its newest file was written."""
+        at: int | None = self.commit_info(version).get("timestamp")
+        if at is None:
+            at = max(self.files(version)["modified"], default=0)
+        return datetime.fromtimestamp(at / 1000, UTC)
+
     def snapshot(self, version: int | None = None, known: Mapping[str, str] | None = None) -> "Snapshot":
         """What one version is, file by file. known: path → SHA-256 of files hashed before (they never change)."""
         from slipway.lake import snapshot
@@ -202,29 +227,20 @@ class Table:
             ) from error
 
     @contextlib.contextmanager
-    def writing(self, *, retry: bool = False) -> Any:
-        """Turns what goes wrong in the block into a StorageError; with retry, a lost race ends the block silently."""
+    def writing(self) -> Iterator[None]:
+        """Turns what goes wrong in the block into a StorageError; a ConflictError where doing it again may help."""
         try:
             yield
-        except SlipwayError:
-            raise
         except (DeltaError, OSError) as error:
             self._delta = None
-            if retry and _lost_race(error):
-                return
-            full = "No space left" in str(error) or "File too large" in str(error)
+            text = str(error)
+            if isinstance(error, CommitFailedError) or "already exists" in text:
+                raise ConflictError(self.uri, error) from error
+            full = "No space left" in text or "File too large" in text
             remedy = "free some space and do it again" if full else "check space and rights"
             raise StorageError(
                 f"{self.uri} could not be written, and is what it was before: {error}", remedy
             ) from error
-
-    def _write(self, rows: pl.DataFrame, delta: DeltaTable | None, **how: Any) -> None:
-        if delta is not None:
-            write_deltalake(delta, rows, **how)
-            return
-        if self.folder is not None:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-        write_deltalake(self.uri, rows, storage_options=self.options, **how)
 
     def _newest(self) -> DeltaTable | None:
         """The table as it is now; what was read of its log before is not read again."""
@@ -268,16 +284,6 @@ def commit(writer: tuple[str, int] | None, notes: Mapping[str, str] | None) -> C
         app_transactions=[Transaction(app_id=writer[0], version=writer[1])] if writer else None,
         max_commit_retries=_ATTEMPTS,
     )
-
-
-def _is_written(delta: DeltaTable, writer: tuple[str, int] | None) -> bool:
-    last = delta.transaction_version(writer[0]) if writer else None
-    return last is not None and writer is not None and writer[1] <= last
-
-
-def _lost_race(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, CommitFailedError) or "already exists" in text or "concurrent" in text
 
 
 def _storage_options(uri: str, endpoint_url: str | None) -> dict[str, str] | None:

@@ -221,8 +221,9 @@ class _Landing:
         now = datetime.now(UTC)
         table = self._table("raw", "quarantine")
         lines = pl.scan_parquet(self.scratch / "quarantine.parquet")
+        files = set(lines.select(pl.col("file").unique()).collect()["file"])
         for path, digest in new.items():
-            if table.written(_writer(digest)) is not None:
+            if path.name not in files or table.written(_writer(digest)) is not None:
                 continue
             with table.batch(QUARANTINE, ["day"], (_writer(digest), 1)) as batch:
                 for bad in lines.filter(pl.col("file") == path.name).collect_batches(chunk_size=_QUARANTINED_AT_ONCE):
