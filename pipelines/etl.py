@@ -1,4 +1,4 @@
-"""The DAG: load → validate → features → training set. Knows order and parameters, no workload.
+"""The DAG: load → validate → features and training set. Knows order and parameters, no workload.
 
 slipway etl --data ~/ml-1m --data-set ml-1m   # source files: raw → cleaned → validated → features → training set
 slipway etl --source production               # the production log: labelled examples, then the same
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from kfp import dsl, kubernetes
 from kfp.dsl import HTML, Dataset
 
+from components.features.component import features
 from components.ingest.component import ingest
 from components.load.component import load
 from components.validate.component import validate
@@ -52,6 +53,7 @@ def etl(
         code_version=code_version,
     )
     validated = validate(workload=workload, data_set=data_set, code_version=code_version).after(loaded)
+    featured = features(workload=workload, data_set=data_set, code_version=code_version).after(validated)
     # The step of the training pipeline with the same inputs: `slipway run --data lake:…` finds it done.
     trained_on = ingest(
         workload=workload,
@@ -61,9 +63,9 @@ def etl(
         data_version=loaded.outputs["Output"],
         code_version=code_version,
     ).after(validated)
-    for task in (loaded, validated):
+    for task in (loaded, validated, featured):
         task.set_caching_options(False)  # what is new, and what the tables hold, is not among their inputs
-    for task in (loaded, validated, trained_on):
+    for task in (loaded, validated, featured, trained_on):
         kubernetes.use_field_path_as_env(task, "SLIPWAY_PIPELINE_RUN", RUN_ID_LABEL)
     return Outputs(
         reference=loaded.outputs["Output"],

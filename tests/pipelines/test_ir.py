@@ -60,7 +60,8 @@ def test_deploy_is_never_cached_and_the_rest_is():
 
 def test_what_looks_at_the_lake_is_never_cached_and_comes_in_order():
     spec = pipeline_spec("etl")
-    assert cached(spec) == {"load": False, "validate": False, "ingest": True}
+    assert cached(spec) == {"load": False, "validate": False, "features": False, "ingest": True}
     tasks = spec["root"]["dag"]["tasks"]
     assert tasks["validate"]["dependentTasks"] == ["load"]
+    assert tasks["features"]["dependentTasks"] == ["validate"]
     assert set(tasks["ingest"]["dependentTasks"]) == {"load", "validate"}

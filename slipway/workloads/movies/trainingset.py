@@ -68,9 +68,13 @@ def build(lake: Lake, data_set: str, version: int | None, out: Path, progress: P
     with staged(out) as draft:
         try:
             data = _Build(lake, data_set, draft, progress).run(version)
-        except OSError as error:
-            raise SourceError(
-                f"{out} could not be written: {error}", "check the disk's free space and the permissions"
+        except (OSError, pl.exceptions.PolarsError) as error:
+            if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+                raise SourceError(
+                    f"{out} could not be written: {error}", "check the disk's free space and the permissions"
+                ) from error
+            raise StorageError(
+                f"data set {data_set!r} of {lake.uri} could not be read: {error}", "check the store and its connection"
             ) from error
         (draft / "dataset.json").write_text(data.model_dump_json(indent=2) + "\n")
     return data
