@@ -117,7 +117,8 @@ class Workload(Protocol):
     ) -> dict[str, float]:
         """A version of the lake's events, by default the newest, → what `ingest` makes of source files; returns counts.
 
-        The same version gives the same data set, whatever came into the lake since. Raises StorageError, SourceError.
+        The same version gives the same data set, whatever came into the lake since. Raises StorageError, SourceError,
+        DataQualityError.
         """
 
     def validate(self, lake: "Lake", data_set: str, progress: Progress) -> "list[Report]":

@@ -1,5 +1,7 @@
 """Which suites look at which tables of a data set. Knows tables and suites; validation knows how to look."""
 
+from pathlib import Path
+
 import polars as pl
 
 from slipway.errors import StorageError
@@ -8,8 +10,9 @@ from slipway.lake.lake import Area, Lake
 from slipway.validation import tables
 from slipway.validation.report import Report
 from slipway.validation.suite import Suite
+from slipway.validation.validate import validate
 from slipway.workload import Progress
-from slipway.workloads.movies import suites
+from slipway.workloads.movies import dataset, logsuites, suites
 from slipway.workloads.movies.features.views import VIEWS
 from slipway.workloads.movies.ingest import ORACLE
 
@@ -26,21 +29,35 @@ def check(lake: Lake, data_set: str, progress: Progress) -> list[Report]:
         raise StorageError(f"the lake has no data set {data_set!r}", f"slipway ingest --data-set {data_set} …")
     items = lake.table("processed", data_set, "items")
     known = {"items": items.scan().select("item").collect()["item"]} if items.exists() else {}
+    origin = source(lake, data_set)
     version = events.version  # one version for both halves
     origins = events.scan(version).select(LIVE.any().alias("live"), (~LIVE).any().alias("filed")).collect()
     reports = []
     if origins["filed"].item() or not origins["live"].item():  # nobody's rows are refused as a file's
-        suite = suites.events(source(lake, data_set))
+        suite = suites.events(origin)
         reports.append(tables.check(events, suite, known=known, where=~LIVE, version=version, progress=progress))
     if origins["live"].item():
         suite = suites.events("stream")
         reports.append(tables.check(events, suite, known=known, where=LIVE, version=version, progress=progress))
-    others: dict[tuple[Area, str], Suite] = {**suites.TABLES, **{("features", n): suites.view(n) for n in VIEWS}}
+    others: dict[tuple[Area, str], Suite] = {
+        ("processed", "items"): suites.items(origin),
+        ("processed", "users"): suites.users(origin),
+        **logsuites.TABLES,
+        **{("features", name): logsuites.view(name) for name in VIEWS},
+    }
     for (area, name), suite in others.items():
         table = lake.table(area, data_set, name)
         if table.exists():
             reports.append(tables.check(table, suite, known=known, progress=progress))
     return reports
+
+
+def check_training_set(folder: Path, progress: Progress) -> Report:
+    """The events of a data set's folder. Raises SourceError when it is none."""
+    name = f"{folder} ({dataset.read(folder).sha256[:12]})"
+    known = {"items": pl.read_parquet(folder / "items.parquet", columns=["item"])["item"]}
+    events = dataset.scan_events(folder)
+    return validate(events, suites.TRAINING_SUITE, known=known, table=name, progress=progress)
 
 
 def source(lake: Lake, data_set: str) -> str:

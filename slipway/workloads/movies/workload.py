@@ -85,9 +85,11 @@ class Movies:
     def training_set(
         self, lake: "Lake", data_set: str, version: int | None, out: Path, progress: Progress
     ) -> dict[str, float]:
+        from slipway.workloads.movies.checking import check_training_set
         from slipway.workloads.movies.trainingset import build
 
         built = build(lake, data_set, version, out, progress)
+        check_training_set(out, progress).raise_if_failed()
         left_out = {f"left_out_{reason}": float(rows) for reason, rows in built.quarantined.items()}
         return {"events": built.events, "users": built.users, "items": built.items, **left_out}
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from slipway import workload
 from slipway.errors import ConfigError, DataQualityError
 from slipway.lake import ledger
 from slipway.lake.columns import kept_schema
@@ -16,7 +17,7 @@ from slipway.validation import keys, tables
 from slipway.validation.report import SHOWN, Report, render
 from slipway.validation.suite import Rule
 from slipway.validation.validate import validate
-from slipway.workloads.movies import checking, suites
+from slipway.workloads.movies import checking, logsuites, suites
 from slipway.workloads.movies.attribution import EXAMPLES
 from slipway.workloads.movies.dataset import LAKE_EVENTS
 from slipway.workloads.movies.features.views import VIEWS
@@ -140,10 +141,10 @@ def test_an_empty_table_and_a_column_of_nothing(rows, lake):
     empty = validate(kept(rows(1).head(0)), SUITE, known=KNOWN)
     assert [c.name for c in empty.failures] == ["not_empty"]
     assert "there are 0" in empty.failures[0].message
-    silent = validate(kept(pl.DataFrame(schema=EXPOSURES)), suites.EXPOSURES_SUITE, known=KNOWN)
+    silent = validate(kept(pl.DataFrame(schema=EXPOSURES)), logsuites.EXPOSURES_SUITE, known=KNOWN)
     assert silent.passed, "nobody was shown anything yet"
     people = lake.table("processed", "ml-1m", "users").scan().with_columns(age=pl.lit(None, pl.Int32))
-    report = validate(people, suites.USERS_SUITE)
+    report = validate(people, suites.users("ml-1m"))
     assert [(c.name, c.message) for c in report.warnings] == [("nulls_age", "nothing but nulls")]
 
 
@@ -170,9 +171,9 @@ def test_every_source_and_table_has_a_suite_with_its_own_facts():
         suites.events("netflix")
     every = [
         *map(suites.events, suites.SOURCES),
-        *suites.TABLES.values(),
+        *logsuites.TABLES.values(),
         suites.TRAINING_SUITE,
-        *map(suites.view, VIEWS),
+        *map(logsuites.view, VIEWS),
     ]
     for suite in every:
         assert set(suite.ids) <= set(suite.schema.columns)
@@ -214,20 +215,21 @@ def exposures(**columns):
     ],
 )
 def test_exposures(columns, check):
-    report = validate(kept(exposures(**columns)), suites.EXPOSURES_SUITE, known=KNOWN, now=NOW)
+    report = validate(kept(exposures(**columns)), logsuites.EXPOSURES_SUITE, known=KNOWN, now=NOW)
     assert [c.name for c in report.failures] == ([check] if check else [])
 
 
 def test_examples_and_features():
     shown = {"request_id": "a", "position": 1, "user": 1, "item": 1, "event_timestamp": NOW, "closes": NOW, "click": 1}
     examples = pl.DataFrame([{**dict.fromkeys(EXAMPLES), **shown, "date": NOW.date()}], schema=EXAMPLES)
-    report = validate(kept(examples), suites.EXAMPLES_SUITE, known=KNOWN, now=NOW)
+    report = validate(kept(examples), logsuites.EXAMPLES_SUITE, known=KNOWN, now=NOW)
     assert {c.name for c in report.failures} == {"seconds_of_clicks", "closes_later"}
 
     view = VIEWS["user_history"]
     history = {"user": [1, 2], "items": [[1, 2], [1]], "times": [[2, 1], [1, 2]], "window": None}
-    frame = pl.DataFrame({**history, "event_timestamp": NOW, "created_timestamp": NOW}, schema=view.schema)
-    report = validate(kept(frame), suites.view("user_history"), now=NOW)
+    stamps = {"event_timestamp": NOW, "created_timestamp": NOW, "date": NOW.date()}
+    frame = pl.DataFrame({**history, **stamps}, schema={**view.schema, "date": pl.Date})
+    report = validate(kept(frame), logsuites.view("user_history"), now=NOW)
     assert {(c.name, c.rows) for c in report.failures} == {("times_ascending", 1), ("times_beside_items", 1)}
 
 
@@ -240,8 +242,8 @@ def test_a_data_set_is_checked_as_a_whole(lake, rows):
     assert {name: r.rows for name, r in reports.items()} == {
         "events-files": 2000,
         "events-stream": 200,
-        "items": 40,
-        "users": 100,
+        "items-files": 40,
+        "users-files": 100,
         "exposures": 2,
     }
     assert [name for name, r in reports.items() if not r.passed] == ["exposures"]
@@ -269,3 +271,13 @@ def test_a_data_set_is_checked_as_a_whole(lake, rows):
     assert ingested("ratings.dat", "ml-1m") == "ml-1m"
     assert ingested("oracle.json", "ml-1m") == "simulated"
     assert checking.source(lake, "mine") == "files"
+
+
+def test_a_training_set_is_what_a_model_can_learn_from(lake, tmp_path):
+    movies = workload.load("movies")
+    movies.training_set(lake, "ml-1m", None, tmp_path / "set", lambda *_: None)
+    assert checking.check_training_set(tmp_path / "set", lambda *_: None).passed
+    [part, *_] = sorted((tmp_path / "set" / "events").glob("*.parquet"))
+    pl.read_parquet(part).with_columns(item=pl.lit(77, pl.Int64)).write_parquet(part)
+    with pytest.raises(DataQualityError, match="item_known"):
+        checking.check_training_set(tmp_path / "set", lambda *_: None).raise_if_failed()
