@@ -44,11 +44,12 @@ class Batch:
         partition_by: Sequence[str],
         writer: tuple[str, int] | None,
         notes: Mapping[str, str] | None,
+        base: int | None,
     ) -> None:
         self.table = table
         self.rows = 0
         self.partition_by = list(partition_by)
-        self._writer, self._notes = writer, notes
+        self._writer, self._notes, self._base = writer, notes, base
         self._schema = columns.kept_schema(schema)
         self._created = not table.exists()
         if self._created:
@@ -91,14 +92,18 @@ class Batch:
         with self.table.writing():
             self._write(path, data)
         stats = {"numRecords": rows.num_rows, **_times(rows)}
-        added = AddAction(path, len(data), values, int(time.time() * 1000), not self._removes, json.dumps(stats))
+        added = AddAction(path, len(data), values, int(time.time() * 1000), True, json.dumps(stats))
         self._adds.append(added)
         self.rows += rows.num_rows
 
     def remove(self, path: str, size: int, partition: Mapping[str, Any]) -> None:
-        """A file whose rows the ones to be added hold: the commit changes how rows are stored, and no row."""
+        """A file whose rows the ones to be added hold.
+
+        The log would let us say that no row changes (data_change false), but then delta-rs 1.6 lets two writers that
+        replace the same file both commit, and the rows are there twice.
+        """
         values = {name: None if value is None else str(value) for name, value in partition.items()}
-        self._removes.append(RemoveAction(path, False, int(time.time() * 1000), size, values))
+        self._removes.append(RemoveAction(path, True, int(time.time() * 1000), size, values))
 
     def __enter__(self) -> Self:
         return self
@@ -161,7 +166,7 @@ class Batch:
 
     def _append(self, schema: Schema, properties: Any) -> None:
         with self.table.writing():
-            self.table.open().create_write_transaction(
+            self.table.open(self._base).create_write_transaction(
                 [*self._adds, *self._removes], "append", schema, self.partition_by, commit_properties=properties
             )
 

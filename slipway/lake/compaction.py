@@ -9,42 +9,56 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
+    from slipway.lake.batch import Batch
     from slipway.lake.table import Table
 
 TIMES = ("timestamp", "event_timestamp", "rejected_at")  # the first that a table has is its order
 IDENTITY = "event_id"
+AT_ONCE = 256  # partitions of one commit
 
 
 def compact(table: "Table", minimum: int = 2) -> int:
-    """Every partition with at least `minimum` files; returns how many files are fewer. Raises StorageError."""
+    """Every partition with at least `minimum` files; returns how many files are fewer.
+
+    Raises ConflictError when somebody else replaces the same files, StorageError.
+    """
     fewer = 0
-    keys = table.partition_by
-    parts = [f"partition.{key}" for key in keys]
-    files = table.files().select("path", "bytes", "modified", *parts)
-    groups = files.partition_by(parts, maintain_order=True) if parts else [files]
-    for group in groups:
-        if group.height >= minimum:
-            _rewrite(table, group.sort("modified", "path"), dict(zip(keys, group.row(0)[3:], strict=True)))
-            fewer += group.height - 1
+    wanted = [key for key, group in _groups(table, table.version) if group.height >= minimum]
+    for start in range(0, len(wanted), AT_ONCE):
+        chosen = set(wanted[start : start + AT_ONCE])
+        base = table.version
+        with table.batch(table.schema, base=base) as batch:
+            for key, files in _groups(table, base):
+                if key in chosen and files.height >= minimum:
+                    _rewrite(
+                        table, batch, files.sort("modified", "path"), dict(zip(table.partition_by, key, strict=True))
+                    )
+                    fewer += files.height - 1
     if fewer:
-        table.open().create_checkpoint()
+        with table.writing():
+            table.open().create_checkpoint()
     return fewer
 
 
-def _rewrite(table: "Table", files: pl.DataFrame, partition: dict[str, object]) -> None:
-    """One commit: these files (oldest first) are gone, and one with their rows is there."""
-    schema = table.schema
+def _groups(table: "Table", version: int) -> list[tuple[tuple[object, ...], pl.DataFrame]]:
+    """The files of each partition, by its values."""
+    parts = [f"partition.{key}" for key in table.partition_by]
+    files = table.files(version).select("path", "bytes", "modified", *parts)
+    return list(files.partition_by(parts, as_dict=True).items()) if parts else [((), files)]
+
+
+def _rewrite(table: "Table", batch: "Batch", files: pl.DataFrame, partition: dict[str, object]) -> None:
+    """These files (oldest first) go, and one with their rows comes."""
     rows = pl.concat(
         table.read_file(path).with_columns(pl.lit(number).alias("_file")) for number, path in enumerate(files["path"])
     )
     if IDENTITY in rows.columns:
         id_ = pl.col(IDENTITY)
         rows = rows.filter(id_.is_null() | id_.is_first_distinct())
-    time = next((name for name in TIMES if name in rows.columns), None)
-    if time:
-        rows = rows.sort(time, "_file", maintain_order=True)
-    with table.batch(schema) as batch:
-        for path, size in files.select("path", "bytes").iter_rows():
-            batch.remove(path, size, partition)
-        known = [pl.lit(value, schema[key]).alias(key) for key, value in partition.items()]
-        batch.add(rows.drop("_file").with_columns(known))
+    moment = next((name for name in TIMES if name in rows.columns), None)
+    if moment:
+        rows = rows.sort(moment, "_file", maintain_order=True)
+    for path, size in files.select("path", "bytes").iter_rows():
+        batch.remove(path, size, partition)
+    known = [pl.lit(value, table.schema[key]).alias(key) for key, value in partition.items()]
+    batch.add(rows.drop("_file").with_columns(known))

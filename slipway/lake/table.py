@@ -130,11 +130,16 @@ class Table:
         partition_by: Sequence[str] = (),
         writer: tuple[str, int] | None = None,
         notes: Mapping[str, str] | None = None,
+        base: int | None = None,
     ) -> "Batch":
-        """Many files and one commit, in the memory of one file: for what does not fit into `append`."""
+        """Many files and one commit, in the memory of one file: for what does not fit into `append`.
+
+        base: the version that was read for what is written; a ConflictError when files that the batch removes were
+        removed since by somebody else.
+        """
         from slipway.lake.batch import Batch
 
-        return Batch(self, pl.Schema(schema), partition_by, writer, notes)
+        return Batch(self, pl.Schema(schema), partition_by, writer, notes, base)
 
     def scan(self, version: int | None = None, schema: Mapping[str, Any] | None = None) -> pl.LazyFrame:
         """The rows of a version, or of the newest; lazily, and only the files that a filter on partitions leaves.
