@@ -64,7 +64,7 @@ def test_people_use_a_served_package(traffic, redis_url):
 @pytest.mark.slow
 def test_ctrl_c_sums_up_and_a_stream_that_is_down_stops_nobody(traffic):
     process = traffic("--rate", "60", "--duration", "10m", events="kafka://127.0.0.1:9", data_set="other")
-    time.sleep(14)
+    assert "stream down" in process.stdout.readline()  # a line every ten seconds
     process.send_signal(signal.SIGINT)
     said, complaint = process.communicate(timeout=60)
     assert process.returncode == 130
