@@ -196,8 +196,8 @@ class Place:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.broker = embedded.start(home / "redis", self.port)
         self.nursery = Nursery(home, self.url)
+        self.broker = embedded.start(home / "redis", self.port)
 
     def restart_broker(self) -> None:
         self.broker.kill()
@@ -251,9 +251,9 @@ def place() -> Iterator[Place]:
         try:
             yield made
         finally:
-            made.nursery.close()
             made.broker.terminate()
             made.broker.wait(20)
+            made.nursery.close()
 
 
 def raw(url: str, texts: list[bytes]) -> dict[str, float]:
@@ -480,7 +480,7 @@ of its commit, which is an upper bound.
 | {hurt["sent"]:,.0f} events, consumer killed {hurt["kills"]:.0f}x, broker {hurt["broker_kills"]:.0f}x | lost | twice |
 |---|--:|--:|
 | lake | {hurt["lake_lost"]:,.0f} | {hurt["lake_twice"]:,.0f} |
-| online statistics (events_28d, {hurt["users"]:,.0f} users) | {hurt["online_lost"]:,.0f} | {hurt["online_twice"]:,.0f} |
+| online events_28d, {hurt["users"]:,.0f} users | {hurt["online_lost"]:,.0f} | {hurt["online_twice"]:,.0f} |
 
 Users whose history or statistics differ in any value from what follows from the sent events:
 {hurt["online_different"]:,.0f}. Both are killed by SIGKILL; the consumers died with {hurt["in_hands"]:,.0f} messages in

@@ -71,7 +71,8 @@ def start(folder: Path, port: int) -> "subprocess.Popen[bytes]":
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     # A session of its own: the terminal's Ctrl-C is for us, and we end it when we are done with it.
-    process = subprocess.Popen([__redis_executable__, *words], start_new_session=True, stdout=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL  # it has a log, and must not keep a pipe of ours open
+    process = subprocess.Popen([__redis_executable__, *words], start_new_session=True, stdout=quiet, stderr=quiet)
     until = time.monotonic() + STARTS
     while time.monotonic() < until and process.poll() is None:
         if answers(port):
