@@ -1,4 +1,4 @@
-"""Which rows repeat the key of another, exactly, in bounded memory. Knows hashes of columns, not what they name."""
+"""Which rows repeat the key of another, in bounded memory. Knows hashes of columns, not what they name."""
 
 from collections.abc import Iterator
 
@@ -6,15 +6,20 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-HELD = 1 << 24  # hashes at once: 128 MiB; more rows are looked at in several passes over the key's columns
+HELD = 1 << 24  # hashes at once: 128 MiB
 BATCH = 1 << 20  # rows
 
 
 class Keys:
-    """One key while the rows come by. The first pass takes its share of the hashes, `finish` reads the others."""
+    """One key while the rows come by.
 
-    def __init__(self, columns: tuple[str, ...], rows: int) -> None:
-        self.columns = columns
+    Of more than HELD rows a pass takes those whose hash falls to it. exact: `finish` makes the other passes over the
+    key's columns; else `doubles` is what the first found, times the number of passes: equal keys share their hash, so
+    a share of the hashes has the same share of the doubles.
+    """
+
+    def __init__(self, columns: tuple[str, ...], rows: int, *, exact: bool) -> None:
+        self.columns, self.exact = columns, exact
         self.name = "_".join(columns)
         self.passes = max(-(-rows // HELD), 1)
         self.doubles = 0
@@ -26,8 +31,11 @@ class Keys:
         self._held.append(hashes if self.passes == 1 else hashes[hashes % self.passes == turn])
 
     def finish(self, frame: pl.LazyFrame, examples: int) -> pl.DataFrame:
-        """The first rows that share their key with another, at most `examples`; sets `doubles`."""
+        """Sets `doubles`; returns the first rows that share their key with another, at most `examples`, if exact."""
         self._count()
+        if not self.exact:
+            self.doubles *= self.passes
+            return frame.head(0).collect()
         for turn in range(1, self.passes):
             for batch in batches(frame.select(self.columns)):
                 self.add(batch, turn)

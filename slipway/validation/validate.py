@@ -117,7 +117,7 @@ class _Run:
         schema = pl.Schema({name: dtype for name, dtype in self.frame.collect_schema().items() if name in columns})
         total = self.frame.select(pl.len()).collect().item()
         doubles = [e.columns for e in suite.soft if isinstance(e, Doubles)]
-        keys = {columns: Keys(columns, total) for columns in {*suite.unique, *doubles}}
+        keys = {key: Keys(key, total, exact=key in suite.unique) for key in {*suite.unique, *doubles}}
         whole = Measure(schema, suite.ids, suite.time)
         since = self.reference.newest if self.reference and suite.time else None
         recent = Measure(schema, suite.ids, suite.time) if since else whole

@@ -113,6 +113,13 @@ def test_a_key_is_unique_over_batches_and_passes(rows, monkeypatch):
     [failed] = report.failures
     assert (failed.name, failed.rows) == ("event_id_unique", 40)
     assert len({row["event_id"] for row in failed.examples}) < len(failed.examples) == SHOWN
+    again = frame.with_columns(
+        user=pl.lit(1), item=pl.lit(2), timestamp=pl.Series(numbers).cast(frame.schema["timestamp"])
+    )
+    soft = keys.Keys(("user", "item", "timestamp"), 3000, exact=False)
+    soft.add(again)
+    soft.finish(again.lazy(), 0)
+    assert soft.doubles == pytest.approx(40, abs=25), "of a quarter of the hashes, times four"
     nameless = validate(kept(frame.with_columns(event_id=pl.lit(None, pl.String))), stream, known=KNOWN, now=NOW)
     assert [c.name for c in nameless.failures] == ["event_id_not_null"], "no names are no doubles"
 
