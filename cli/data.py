@@ -1,7 +1,6 @@
 """`slipway ingest` and `slipway data …`: what comes into the lake, what is there, its upkeep. Knows screens only."""
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,7 +19,7 @@ from slipway.lake.lake import AREAS, Area, Lake
 from slipway.lake.table import Table
 from slipway.settings import settings
 
-console = Console(file=sys.stdout)
+console = Console()
 data = typer.Typer(no_args_is_help=True, help="The lake: what is there, and its upkeep.")
 
 WORKLOAD = "movies"
@@ -162,7 +161,9 @@ def retain(
         removed = one.vacuum(age, pinned, dry_run=dry_run)
         verb = "would go" if dry_run else "removed"
         console.print(
-            f"{area}/{one.name}: {len(removed.files):,} files, {lakeview.size(removed.bytes)} {verb}", highlight=False
+            f"{area}/{one.name}: {len(removed.files):,} files, {lakeview.size(removed.bytes)} {verb}",
+            highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -189,7 +190,7 @@ def snapshot(
         stored = lake.stored_snapshot(name, verify)
         with console.status(f"reading {len(stored.files):,} files"):
             stored.verify(lake.endpoint_url)
-        console.print(f"{stored.id}: {len(stored.files):,} files are what they were", highlight=False)
+        console.print(f"{stored.id}: {len(stored.files):,} files are what they were", highlight=False, soft_wrap=True)
         return
     [(area, one)] = _tables(name, table)
     taken = lake.snapshot(area, name, one.name, version)
