@@ -498,8 +498,8 @@ def report(facts: dict[str, Any], found: dict[str, Any], speeds: list[dict[str, 
         "",
         f"Live, against a server in another process that answers at once: {live['asked for']:,.0f}/s asked for, "
         f"{live['due']:,.0f}/s due, {live['answered']:,.0f}/s answered, {live['errors']} errors; from when each was "
-        f"due p50 {live['p50']:.1f} ms, p95 {live['p95']:.1f} ms, p99 {live['p99']:.1f} ms. One request, with the people's "
-        f"reaction and {live['messages']:,} messages as JSON, costs this process {live['cpu_ms']:.2f} ms of CPU: "
+        f"due p50 {live['p50']:.1f} ms, p95 {live['p95']:.1f} ms, p99 {live['p99']:.1f} ms. One request, with the "
+        f"people's reaction and all messages as JSON ({live['messages']:,}), costs this process {live['cpu_ms']:.2f} ms: "
         f"**{live['per_core']:,.0f} requests/s from one core**. The HTTP client's part: aiohttp "
         f"{live['clients']['aiohttp']:.2f} ms; httpx would be {live['clients']['httpx']:.2f} ms.",
     ]

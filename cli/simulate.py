@@ -329,6 +329,7 @@ async def _screen(console: Console, player: "Player") -> None:
     length = player.crowd.traffic.span / player.speed
     every = 0.5 if console.is_terminal else 10.0
     due = answered = 0
+    drifts = sorted(player.crowd.traffic.drifts, key=lambda drift: -drift.at)
     with contextlib.ExitStack() as stack:
         live = stack.enter_context(Live(console=console, refresh_per_second=4, transient=True)) if every < 1 else None
         looked = time.perf_counter()
@@ -336,6 +337,9 @@ async def _screen(console: Console, player: "Player") -> None:
             await asyncio.sleep(every)
             now, tally = time.perf_counter(), player.tally
             passed, looked = now - looked, now
+            while drifts and drifts[-1].at <= player.elapsed * player.speed:
+                drift = drifts.pop()
+                console.print(f"from now on: {drift.kind} {drift.genre}{drift.value:+g}", highlight=False)
             line = (
                 f"{player.elapsed:5.0f} of {length:,.0f} s  asked {player.intended_rate:,.0f}/s  "
                 f"due {(tally.due - due) / passed:,.0f}/s  answered {(tally.answered - answered) / passed:,.0f}/s  "

@@ -88,7 +88,7 @@ def read(content: bytes, k: int) -> Answer:
         body = orjson.loads(content)
         outputs = {output["name"]: output["data"] for output in body["outputs"]}
         facts = body.get("parameters") or {}
-        items = [item for item in outputs["item_id"] if item >= 0][:k]
+        items = [int(item) for item in outputs["item_id"] if 0 <= item < 1 << 63][:k]
         count = len(items)
         fallback = facts.get("fallback", "")
         return Answer(

@@ -41,8 +41,8 @@ class Clicks:
 class Tally:
     """seconds: (answered,) from the intended start; service: (answered,) from the actual one."""
 
-    seconds: array[float] = field(default_factory=lambda: array("d"))
-    service: array[float] = field(default_factory=lambda: array("d"))
+    seconds: "array[float]" = field(default_factory=lambda: array("d"))
+    service: "array[float]" = field(default_factory=lambda: array("d"))
     due: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     fallbacks: Counter[str] = field(default_factory=Counter)

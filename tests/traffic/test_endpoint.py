@@ -21,7 +21,15 @@ def test_an_answer_is_read_up_to_k_without_its_filling(an_answer):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"<html>", b"[]", b"{}", b'{"outputs": 3}', b'{"outputs": [{"name": "item_id", "data": null}]}'],
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"outputs": 3}',
+        b'{"outputs": [{"name": "item_id", "data": null}]}',
+        b'{"outputs": [{"name": "item_id", "data": ["7"]}]}',
+    ],
 )
 def test_what_is_no_answer_is_an_error_that_can_be_counted(content):
     with pytest.raises(AskError, match="cannot be read"):
