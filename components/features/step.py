@@ -21,7 +21,7 @@ def run(workload_name: str, data_set: str, online: bool = True, repo: Path | Non
             progress("materialize", 0.0, {})
             with repository.failing("materialised"):
                 store = repository.connect(repo, name)
-                repository.apply(store)
+                repository.apply(store, name)
                 repository.materialize(store)
             progress("materialize", 1.0, {})
         return counts

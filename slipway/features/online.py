@@ -76,7 +76,7 @@ class OnlineStore:
             lean.feast()
             feature_store = repository.connect(repo or places.repository(), data_set)
             if not feature_store.list_feature_views():
-                repository.apply(feature_store)
+                repository.apply(feature_store, data_set)
             views = {view.name: view for view in feature_store.list_feature_views()}
             return cls(feature_store.config, feature_store._get_provider().online_store, views)
 
@@ -93,7 +93,7 @@ class OnlineStore:
         with repository.failing("read"), self._turn:
             found = self._store.online_read(self._config, codec.view, [codec.key(one) for one in ids])
         oldest = (now or datetime.now(UTC)) - codec.ttl
-        return [None if at is None or not row or at < oldest else Row(codec.decode(row), at) for at, row in found]
+        return [_row(codec, at, row, oldest) for at, row in found]
 
     def read_users(self, users: Sequence[int], now: datetime | None = None) -> list[UserRow]:
         """Raises FeatureStoreError; somebody never seen comes back empty."""
@@ -115,6 +115,14 @@ class OnlineStore:
         if codec := self._views.get(view):
             return codec
         raise UnknownViewError(view, self.views)
+
+
+def _row(codec: values.ViewCodec, at: datetime | None, row: Mapping[str, Any] | None, oldest: datetime) -> Row | None:
+    if at is None or not row or at < oldest:
+        return None
+    decoded = codec.decode(row)
+    # Redis answers for an unknown entity with the time 0 and values that are none.
+    return Row(decoded, at) if any(value is not None for value in decoded.values()) else None
 
 
 def _user_row(user: int, history: Row | None, statistics: Row | None) -> UserRow:

@@ -6,6 +6,7 @@ The commands `feast -c feature_repo …` do the same; this is for steps and serv
 import contextlib
 import importlib.util
 import logging
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from slipway.features import lean, places
 from slipway.settings import settings
 
 log = logging.getLogger(__name__)
+DATA_SET = "SLIPWAY_DATA_SET"
 
 
 def connect(repo: Path | None = None, data_set: str = "") -> Any:
@@ -40,13 +42,17 @@ def connect(repo: Path | None = None, data_set: str = "") -> Any:
     return feast.FeatureStore(config=config)
 
 
-def apply(store: Any) -> None:
-    """What `feast apply` does: the objects that the repository's modules define, into the registry."""
+def apply(store: Any, data_set: str = "") -> None:
+    """What `feast apply` does: the objects that the repository's modules define, into the registry.
+
+    data_set: whose tables they speak of; default the settings'.
+    """
     feast = lean.feast()
     kinds = (feast.Entity, feast.FeatureView, feast.OnDemandFeatureView, feast.FeatureService, feast.PushSource)
     found: dict[int, Any] = {}
-    for module in _modules(store.config.repo_path):
-        found |= {id(value): value for value in vars(module).values() if isinstance(value, kinds)}
+    with _speaking_of(data_set):
+        for module in _modules(store.config.repo_path):
+            found |= {id(value): value for value in vars(module).values() if isinstance(value, kinds)}
     store.apply(list(found.values()))
 
 
@@ -80,6 +86,21 @@ def _move(config: Any, data_set: str) -> None:
     config.registry.path = str(folder / "registry.db")
     if hasattr(config.online_store, "path"):
         config.online_store.path = str(folder / "online.db")
+
+
+@contextlib.contextmanager
+def _speaking_of(data_set: str) -> Iterator[None]:
+    """The definitions find their data set in the environment, as they do for the command `feast`."""
+    before = os.environ.get(DATA_SET)
+    try:
+        if data_set:
+            os.environ[DATA_SET] = data_set
+            settings.cache_clear()
+        yield
+    finally:
+        if data_set:
+            os.environ.pop(DATA_SET) if before is None else os.environ.update({DATA_SET: before})
+            settings.cache_clear()
 
 
 def _modules(folder: Path) -> Iterator[ModuleType]:
