@@ -17,10 +17,11 @@ from slipway.workloads.movies.features.views import VIEWS
 from slipway.workloads.movies.ingest import ORACLE
 
 LIVE = pl.col("event_id").is_not_null()
+ANSWERS = pl.col("request_id").is_not_null()
 
 
 def check(lake: Lake, data_set: str, progress: Progress) -> list[Report]:
-    """A report for each table that exists, and two for the events: those of files and those of the stream.
+    """A report for each table that exists; for the events one each of files, of the stream, and of its answers.
 
     Raises StorageError when the data set has no events.
     """
@@ -30,15 +31,21 @@ def check(lake: Lake, data_set: str, progress: Progress) -> list[Report]:
     items = lake.table("processed", data_set, "items")
     known = {"items": items.scan().select("item").collect()["item"]} if items.exists() else {}
     origin = source(lake, data_set)
-    version = events.version  # one version for both halves
-    origins = events.scan(version).select(LIVE.any().alias("live"), (~LIVE).any().alias("filed")).collect()
-    reports = []
-    if origins["filed"].item() or not origins["live"].item():  # nobody's rows are refused as a file's
-        suite = suites.events(origin)
-        reports.append(tables.check(events, suite, known=known, where=~LIVE, version=version, progress=progress))
-    if origins["live"].item():
-        suite = suites.events("stream")
-        reports.append(tables.check(events, suite, known=known, where=LIVE, version=version, progress=progress))
+    version = events.version  # one for every part
+    there = events.scan(version).select(
+        *((rows.any()).alias(name) for name, rows in {"filed": ~LIVE, "live": LIVE, "answers": ANSWERS}.items())
+    )
+    filed, live, answers = there.collect().row(0)
+    parts = [
+        (suites.events(origin), ~LIVE, filed or not live),  # of an empty table, somebody must say so
+        (suites.events("stream"), LIVE, live),
+        (suites.events("production"), ANSWERS, answers),
+    ]
+    reports = [
+        tables.check(events, suite, known=known, where=where, version=version, progress=progress)
+        for suite, where, any_rows in parts
+        if any_rows
+    ]
     others: dict[tuple[Area, str], Suite] = {
         ("processed", "items"): suites.items(origin),
         ("processed", "users"): suites.users(origin),

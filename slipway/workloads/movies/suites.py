@@ -94,7 +94,12 @@ def _live_events(source: str) -> Suite:
         schema=columns(
             kept_schema(LAKE_EVENTS), ("rating", "source_row", *(() if answers else ("request_id",))), checks
         ),
-        rules=(RATED, date_of("timestamp"), earliest("timestamp", SINCE_1995)),
+        rules=(
+            RATED,
+            date_of("timestamp"),
+            earliest("timestamp", SINCE_1995),
+            Rule("no_source_row", "source_row", pl.col("source_row").is_null(), "a message is no line of a file"),
+        ),
         unique=(("event_id",),),
         references={"item": "items"},
         past={"timestamp": CLOCKS},

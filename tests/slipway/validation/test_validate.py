@@ -242,6 +242,7 @@ def test_examples_and_features():
 
 def test_a_data_set_is_checked_as_a_whole(lake, rows):
     stream = rows(200, source_row=pl.lit(None), event_id=pl.format("e{}", pl.int_range(pl.len())))
+    stream = stream.with_columns(request_id=pl.when(pl.col("user") == 1).then(pl.lit("r")))
     lake.table("processed", "ml-1m", "events").append(stream)
     lake.table("logs", "ml-1m", "exposures").append(exposures(propensities=[[0.0, 1.0], [1.0]]), partition_by=["date"])
     told = []
@@ -249,13 +250,14 @@ def test_a_data_set_is_checked_as_a_whole(lake, rows):
     assert {name: r.rows for name, r in reports.items()} == {
         "events-files": 2000,
         "events-stream": 200,
+        "events-production": 20,
         "items-files": 40,
         "users-files": 100,
         "exposures": 2,
     }
     assert [name for name, r in reports.items() if not r.passed] == ["exposures"]
     assert {what for what, _, _ in told} == {f"validate {name}" for name in reports}
-    assert "No: 1 of 5 suites refused the data." in render(list(reports.values()))
+    assert "No: 1 of 6 suites refused the data." in render(list(reports.values()))
 
     def ingested(file, source):
         ledger.record(
