@@ -256,9 +256,7 @@ def _fill(
 
     policy = Popularity(crowd, explore)
     with contextlib.ExitStack() as stack:
-        lake_place = (
-            offline.LakePlace(Lake(), data_set, crowd, offline.run_of(crowd, policy)) if to is To.lake else None
-        )
+        lake_place = offline.LakePlace(Lake(), data_set, offline.run_of(crowd, policy)) if to is To.lake else None
         place = lake_place or offline.StreamPlace(stack.enter_context(_stream(env, data_set, allow_remote)))
         started = time.perf_counter()
         with _bar(console) as progress:
@@ -294,9 +292,10 @@ async def _play(
     """(the player when it is done, whether it was interrupted)."""
     from slipway.workloads.movies.simulator.traffic import origin
     from traffic.endpoint import Endpoint
+    from traffic.offline import world_films
     from traffic.outbox import Outbox
     from traffic.play import Player
-    from traffic.records import Clock, Records
+    from traffic.records import Clock, Records, messages
     from traffic.tally import Tally
 
     now = int(time.time() * 1000)
@@ -304,6 +303,9 @@ async def _play(
     interrupted = False
     async with Endpoint(address, headers, SERVICE) as endpoint:
         outbox = Outbox(send)
+        if send:  # a consumer with an empty lake would know no film but those that come out
+            for film in messages(world_films(crowd)):
+                outbox.put("items", film)
         player = Player(crowd, endpoint, outbox, Records(f"live-{now:x}", clock), Tally(), speed)
 
         def interrupt() -> None:

@@ -29,7 +29,7 @@ DAYS_AT_ONCE = 7  # in one commit
 
 
 class Place(Protocol):
-    """Takes what happened: films once, and then exposures and events, some days at a time."""
+    """Takes what happened: all films once, and then exposures and events, some days at a time."""
 
     def films(self, rows: pl.DataFrame) -> None: ...
 
@@ -60,9 +60,9 @@ def fill(crowd: Crowd, policy: Popularity, place: Place, progress: Progress) -> 
     """Live the crowd's whole span through, and hand over what comes of it."""
     records = Records(run_of(crowd, policy), Clock(origin(crowd.config, crowd.traffic)))
     filled = Filled()
-    if crowd.season.films:
-        place.films(records.films(crowd.season.films))
-        filled.messages["items"] = len(crowd.season.films)
+    films = pl.concat([world_films(crowd), records.films(crowd.season.films)])
+    place.films(films)
+    filled.messages["items"] = films.height
     exposures: list[pl.DataFrame] = []
     events: list[pl.DataFrame] = []
     total = -(-crowd.traffic.span // DAY)
@@ -108,21 +108,16 @@ class LakePlace:
 
     lake: Lake
     data_set: str
-    crowd: Crowd
     run: str
     skipped: int = 0  # commits that were there already
 
     def films(self, rows: pl.DataFrame) -> None:
-        """Merged into the items by id. A lake without items gets the world's whole catalogue."""
+        """Those that the lake does not have yet are added."""
         table = self.lake.table("processed", self.data_set, "items")
-        if table.exists():
-            former = table.scan(schema=CATALOGUE).collect()
-            merged = pl.concat([former, rows]).unique("item", keep="last").sort("item")
-            if merged.equals(former.sort("item")):
-                return
-        else:
-            merged = pl.concat([world_films(self.crowd), rows]).sort("item")
-        table.replace(merged)
+        former = table.scan(schema=CATALOGUE).collect() if table.exists() else CATALOGUE.to_frame()
+        added = rows.join(former, on="item", how="anti")
+        if added.height:
+            table.replace(pl.concat([former, added]).sort("item"))
 
     def days(self, number: int, exposures: pl.DataFrame, events: pl.DataFrame) -> None:
         for area, name, rows in (

@@ -65,6 +65,6 @@ def test_data_and_history_of_the_same_world(home):
     assert len((home / "world" / "movies.dat").read_text(encoding="iso-8859-1").splitlines()) == 200
     filled = simulate("traffic", "--offline", "2", "--data-set", "tiny", *TINY)
     assert filled.exit_code == 0, filled.exception
-    assert "2 days into the lake (tiny): 4 items" in filled.stdout
+    assert "2 days into the lake (tiny): 204 items" in filled.stdout
     again = simulate("traffic", "--offline", "2", "--data-set", "tiny", *TINY)
     assert "was written before" in again.stdout

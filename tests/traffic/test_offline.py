@@ -30,7 +30,7 @@ def filled(tmp_path_factory):
     lake = Lake(tmp_path_factory.mktemp("lake").as_uri())
     crowd = gathered()
     policy = Popularity(crowd)
-    place = offline.LakePlace(lake, "tiny", crowd, offline.run_of(crowd, policy))
+    place = offline.LakePlace(lake, "tiny", offline.run_of(crowd, policy))
     return lake, offline.fill(crowd, policy, place, lambda *_: None), place
 
 
@@ -43,7 +43,7 @@ def test_the_tables_are_production_s(filled):
     lake, counts, _ = filled
     exposures, feedback, events = (table(lake, name) for name in SCHEMAS)
     assert counts.messages == {
-        "items": 4,
+        "items": TINY.items + 4,
         "exposures": exposures.height,
         "feedback": feedback.height,
         "events": events.height - feedback.height,
@@ -76,7 +76,7 @@ def test_the_same_command_again_adds_nothing(filled):
     lake, counts, place = filled
     before = {name: table(lake, name).height for name in (*SCHEMAS, "items")}
     crowd = gathered()
-    again = offline.LakePlace(lake, "tiny", crowd, offline.run_of(crowd, Popularity(crowd)))
+    again = offline.LakePlace(lake, "tiny", offline.run_of(crowd, Popularity(crowd)))
     assert offline.fill(crowd, Popularity(crowd), again, lambda *_: None).messages == counts.messages
     assert {name: table(lake, name).height for name in (*SCHEMAS, "items")} == before
     assert (place.skipped, again.skipped) == (0, 6)
