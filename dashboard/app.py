@@ -31,8 +31,8 @@ def run(module: object, title: str) -> None:
     try:
         scope = filters.sidebar()
         if scope is None:
-            hints.missing("The lake is empty: no data set was ingested yet.", "slipway ingest --source files")
-            hints.missing("Or let simulated people fill it:", "slipway run")
+            hints.missing("The lake is empty: no data set was ingested yet.", "slipway ingest --data FOLDER")
+            hints.missing("Or let simulated people fill it:", "slipway ingest")
         else:
             module.view(scope)  # type: ignore[attr-defined]
     except SlipwayError as error:

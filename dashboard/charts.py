@@ -26,7 +26,7 @@ def _laid_out(figure: go.Figure, x: str, y: str, height: int = HEIGHT, legend: b
         height=height,
         margin={"l": 8, "r": 8, "t": 28 if legend else 12, "b": 8},
         xaxis={"title": x, "automargin": True},
-        yaxis={"title": y, "automargin": True, "rangemode": "tozero"},
+        yaxis={"title": y, "automargin": True, "rangemode": "tozero", "tickformat": ","},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None},
         showlegend=legend,
         hovermode="closest",
@@ -103,9 +103,10 @@ def heat(
 ) -> go.Figure:  # fmt: skip
     """z: (len(y), len(x)), first row on top; None is left blank."""
     value = "%{z:.0%}" if share else "%{z:,}"
+    top = max((cell for row in z for cell in row if cell is not None), default=1) or 1
     figure = go.Figure(
         go.Heatmap(
-            z=z, x=list(x), y=list(y), colorscale=SCALE, xgap=1, ygap=1, zmin=0,
+            z=z, x=list(x), y=list(y), colorscale=SCALE, xgap=1, ygap=1, zmin=0, zmax=top,
             colorbar={
                 "title": {"text": legend, "side": "right"}, "tickformat": ".0%" if share else "~s", "thickness": 12,
             },
@@ -149,25 +150,31 @@ def lorenz(rows: pl.DataFrame) -> go.Figure:
     return figure
 
 
+CUT = 1.0
+"""Bars of PSI end here: beyond it a feature has changed beyond recognition, and the thresholds must stay readable."""
+
+
 def psi(names: Sequence[str], values: Sequence[float], moderate: float, major: float) -> go.Figure:
-    """Lying bars, the greatest on top, with the two thresholds."""
+    """Lying bars, the greatest on top, with the two thresholds; the number beside each is the whole value."""
     colour = [RED if value >= major else ORANGE if value >= moderate else BLUE for value in values]
     pattern = ["/" if value >= major else "." if value >= moderate else "" for value in values]
     figure = go.Figure(
         go.Bar(
-            x=list(values), y=list(names), orientation="h", marker={"color": colour, "pattern": {"shape": pattern}},
-            text=[f"{value:.3f}" for value in values], textposition="outside", cliponaxis=False,
-            hovertemplate="%{y}: PSI %{x:.3f}<extra></extra>",
+            x=[min(value, CUT) for value in values], y=list(names), orientation="h",
+            marker={"color": colour, "pattern": {"shape": pattern}}, customdata=list(values),
+            text=[f"{value:.3f}{' →' if value > CUT else ''}" for value in values],
+            textposition="outside", cliponaxis=False, hovertemplate="%{y}: PSI %{customdata:.3f}<extra></extra>",
         )
     )  # fmt: skip
     for at, name in ((moderate, f"moderate {moderate:g}"), (major, f"major {major:g}")):
-        figure.add_vline(x=at, line={"color": GREY, "dash": "dash"}, annotation_text=name, annotation_position="top")
-    figure = _laid_out(
-        figure, "population stability index (PSI)", "", height=max(180, 34 * len(names) + 90), legend=False
-    )
+        figure.add_vline(
+            x=at, line={"color": GREY, "dash": "dash"}, annotation_text=name, annotation_position="top", layer="below"
+        )
+    height = max(180, 34 * len(names) + 90)
+    figure = _laid_out(figure, "population stability index (PSI)", "", height=height, legend=False)
     figure.update_layout(margin={"t": 36})
     figure.update_yaxes(autorange="reversed", type="category", rangemode="normal")
-    figure.update_xaxes(range=[0, max([*values, major]) * 1.15])
+    figure.update_xaxes(range=[0, min(max([*values, major]), CUT) * 1.15])
     return figure
 
 
@@ -283,4 +290,12 @@ def readable(size: float) -> str:
         if size < 1000 or unit == "TB":
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1000
+    raise AssertionError
+
+
+def number(count: float) -> str:
+    """A count that fits on a tile: 99,999, then 231.6 k, 25.0 M."""
+    for limit, divisor, unit in ((1e5, 1, ""), (1e6, 1e3, " k"), (1e9, 1e6, " M"), (float("inf"), 1e9, " G")):
+        if count < limit:
+            return f"{count:,.0f}" if divisor == 1 else f"{count / divisor:,.1f}{unit}"
     raise AssertionError

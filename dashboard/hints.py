@@ -7,7 +7,7 @@ from slipway.errors import SlipwayError
 
 def missing(what: str, command: str) -> None:
     st.info(what, icon=":material/info:")
-    st.code(command, language="shell")
+    st.code(command, language="shell", wrap_lines=True)
 
 
 def nothing(what: str) -> None:

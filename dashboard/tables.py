@@ -11,7 +11,9 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from slipway.lake import ledger
 from slipway.lake.lake import Area, Lake
+from slipway.lake.ledger import Ingested
 
 SECONDS = 10.0
 """How long a look at the lake's newest versions may be old."""
@@ -119,6 +121,12 @@ def commits(snapshot: Snapshot, limit: int = 50) -> pl.DataFrame:
         "version": pl.Int64,
     }
     return pl.DataFrame(rows, schema=kinds)
+
+
+@st.cache_data(ttl=SECONDS, show_spinner=False)
+def ingested(data_set: str) -> list[Ingested]:
+    """The source files that are in the lake, the oldest first."""
+    return ledger.records(lake(), data_set)
 
 
 def _instant(milliseconds: object) -> datetime | None:

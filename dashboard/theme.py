@@ -31,6 +31,7 @@ def options(port: int, *, browser: bool) -> dict[str, Any]:
         "client.showErrorDetails": "none",
         "logger.hideWelcomeMessage": True,
         "global.disableWidgetStateDuplicationWarning": True,  # "Reset filters" sets what has a default
-        "theme.primaryColor": BLUE,
-        "theme.chartCategoricalColors": list(SERIES),
+        # Each in its own section: anything directly under `theme` would turn off the choice of light or dark.
+        "theme.light.primaryColor": BLUE,
+        "theme.dark.primaryColor": SKY,
     }

@@ -53,7 +53,7 @@ def _cohorts(*key: Snapshot | Selection | None) -> pl.DataFrame:
 
 def view(scope: Scope) -> None:
     if scope.events is None:
-        hints.missing("This data set has no events yet.", "slipway ingest --source files --data FOLDER")
+        hints.missing("This data set has no events yet.", "slipway ingest")
         return
     key = (scope.events, scope.selection, scope.filtered_users)
     days, users = _days(*key)
@@ -137,6 +137,7 @@ def _retention(cohorts: pl.DataFrame) -> None:
         if cohorts.is_empty():
             hints.nothing("No whole week is selected.")
             return
+        cohorts = cohorts.filter(pl.col("week").max().over("cohort") > 0)  # nobody could have come back to the others
         weeks = range(1, int(cohorts["week"].max() or 0) + 1)
         names = cohorts["cohort"].unique().sort().tail(26).to_list()
         known = {(cohort, week): share for cohort, week, _, share in cohorts.iter_rows()}

@@ -54,7 +54,7 @@ def titles(items: Snapshot) -> pl.DataFrame:
 
 def view(scope: Scope) -> None:
     if scope.events is None or scope.items is None:
-        hints.missing("This data set has no events or no items yet.", "slipway ingest --source files --data FOLDER")
+        hints.missing("This data set has no events or no items yet.", "slipway ingest")
         return
     key = (scope.events, scope.selection, scope.filtered_users)
     counts, known = _by_item(*key), titles(scope.items)

@@ -28,13 +28,15 @@ EVENTS = "events"
 
 def view(scope: Scope) -> None:
     if scope.events is None:
-        hints.missing("This data set has no events yet.", "slipway ingest --source files --data FOLDER")
+        hints.missing("This data set has no events yet.", "slipway ingest")
         return
     days = tables.facts(scope.events).days
     if len(days) < 2:
-        hints.missing("There is only one day of events: nothing to compare yet.", "slipway simulate traffic")
+        hints.missing(
+            "There is only one day of events: nothing to compare yet.", "slipway simulate traffic --offline 28"
+        )
         return
-    named = {EVENTS: scope.events} | {s.name: s for s in tables.of(scope.data_set, "features") if s.name != "examples"}
+    named = {EVENTS: scope.events} | {s.name: s for s in tables.of(scope.data_set, "features") if _moves(s)}
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     with left:
         name = st.segmented_control(
@@ -58,11 +60,11 @@ def view(scope: Scope) -> None:
     )
     if len(named) == 1:
         what = "Only the events' own columns so far; the feature tables are not built yet."
-        hints.missing(what, "slipway ingest --source production")
+        hints.missing(what, "slipway etl")
     source = named.get(name or EVENTS, scope.events)
     found = _compare(source, scope.items, scope.users, until, scope.selection)
-    if not found or not found[0].current_rows or not found[0].reference_rows:
-        hints.nothing("There is no row on one of the two sides.")
+    if not found or not max(d.current_rows for d in found) or not max(d.reference_rows for d in found):
+        hints.nothing(f"There is no row of {name} up to {until}, or none after it. Choose another day above.")
         return
     _bars(found)
     _one(found)
@@ -70,20 +72,33 @@ def view(scope: Scope) -> None:
 
 @st.cache_data(ttl=60, show_spinner=False)
 def _trained_until(data_set: str, days: tuple[tuple[date, int], ...]) -> tuple[date, str]:
-    """The last day that a pinned snapshot of the events holds, or the day before the default split's validation."""
-    pinned = [s for s in tables.lake().snapshots(data_set) if (s.area, s.table) == ("processed", "events")]
-    ends = [(s.created, max(file.partition["date"] or "" for file in s.files), s.id) for s in pinned if s.files]
-    if ends:
-        created, end, snapshot = max(ends)
-        return date.fromisoformat(
-            end
-        ), f"The newest training snapshot, {snapshot[:12]}, was taken on {created:%Y-%m-%d}."
+    """The last day that the newest pinned snapshot of the events holds, if there are newer days; else where the default
+    temporal split stops training.
+    """
+    last, why = days[-1][0], "No training run has pinned a snapshot yet, so the first 85 % of the events stand for it."
+    pinned = [s for s in tables.lake().snapshots(data_set) if (s.area, s.table) == ("processed", "events") and s.files]
+    if pinned:
+        newest = max(pinned, key=lambda s: s.created)
+        taken = f"The newest training snapshot, {newest.id[:12]} of {newest.created:%Y-%m-%d},"
+        end = date.fromisoformat(max(file.partition["date"] or "" for file in newest.files))
+        if end < last:
+            return end, f"{taken} ends there."
+        last, why = (
+            end,
+            f"{taken} holds every event there is, so its first 85 %, which a model learns from, stand for it.",
+        )
     total, seen, until = sum(rows for _, rows in days), 0, days[0][0]
     for day, rows in days[:-1]:
         until, seen = day, seen + rows
         if seen >= 0.85 * total:
             break
-    return until, "No training run has pinned a snapshot yet, so the first 85 % of the events stand for it."
+    return min(until, last - timedelta(days=1)), why
+
+
+def _moves(snapshot: Snapshot) -> bool:
+    """Whether its rows have times: a profile that was always so cannot drift. Examples are labels, not features."""
+    newest = tables.facts(snapshot).newest
+    return snapshot.name != "examples" and newest is not None and newest.year > 1970
 
 
 def _rows(source: Snapshot, items: Snapshot | None, users: Snapshot | None) -> pl.LazyFrame:
@@ -122,12 +137,14 @@ def _compare(
     if "user" in schema:
         rows = selection.users(rows, users.scan() if users else None)
     names = drift.comparable(schema, skip=KEYS)
-    after = max(filter(None, (selection.start, until + timedelta(days=1))))
-    now = Selection(start=after, end=selection.end)
+    begin = max(filter(None, (selection.start, until + timedelta(days=1))))
+    now = Selection(start=begin, end=selection.end)
     if source.area == "processed" and selection.actions:
         rows = rows.filter(pl.col("action").is_in(selection.actions))
-    sides = [Selection(end=until).dates(rows), now.dates(rows)]
-    found = drift.compare(*(_sampled(side.select(names)) for side in sides))
+    before, after = (_sampled(side.dates(rows).select(names)) for side in (Selection(end=until), now))
+    found = drift.compare(before.drop("rating", strict=False), after.drop("rating", strict=False))
+    if "rating" in names:  # of what was rated: how much was not is the action's matter
+        found += drift.compare(*(side.select("rating").drop_nulls() for side in (before, after)))
     return sorted(found, key=lambda d: -d.psi if d.psi == d.psi else 1.0)
 
 

@@ -17,9 +17,12 @@ from slipway.workloads.movies import attribution
 RECENT = 20
 """Answers that are shown."""
 
+LONG_AGO = datetime(1980, 1, 1, tzinfo=UTC)
+"""As of then nothing is too old: so what the endpoint no longer uses is seen, too."""
+
 COLUMNS = {
-    "when": st.column_config.DatetimeColumn("when", format="YYYY-MM-DD HH:mm", timezone="UTC", width=125),
-    "title": st.column_config.TextColumn("title", width=220),
+    "when": st.column_config.DatetimeColumn("when", format="YYYY-MM-DD HH:mm", timezone="UTC", width=118),
+    "title": st.column_config.TextColumn("title", width=185),
     "rating": st.column_config.NumberColumn("rating", format="%.1f", width=55),
     "position": st.column_config.NumberColumn("#", help="position in the answer, 1 = shown first", width=35),
     "clicked": st.column_config.CheckboxColumn("clicked", width=60),
@@ -29,7 +32,7 @@ COLUMNS = {
 
 def view(scope: Scope) -> None:
     if scope.events is None:
-        hints.missing("This data set has no events yet.", "slipway ingest --source files --data FOLDER")
+        hints.missing("This data set has no events yet.", "slipway ingest")
         return
     asked = st.text_input(
         "User id", key="user", bind="query-params", placeholder=f"for example: {_somebody(scope.events)}"
@@ -47,13 +50,14 @@ def view(scope: Scope) -> None:
     left, right = st.columns(2)
     with left:
         _profile(scope.users, user)
-    with right:
-        _online(scope.data_set, user, titles)
+    online = right.container()
     left, right = st.columns(2)
     with left:
         _history(scope.events, user, titles)
     with right:
         _answers(scope.data_set, user, titles)
+    with online:  # last, because Feast takes seconds to import: the page is there before
+        _online(scope.data_set, user, titles)
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -107,10 +111,8 @@ def _online(data_set: str, user: int, titles: pl.DataFrame) -> None:
         command = "feast -c feature_repo materialize-incremental $(date -u +%Y-%m-%dT%H:%M:%S)"
         try:
             store = _store(data_set)
-            (row,) = store.read_users([user])  # type: ignore[attr-defined]
-            stale = row.fresh_at is None
-            if stale:  # older than the view's time to live: the endpoint does not use it, but it is worth seeing
-                (row,) = store.read_users([user], now=datetime(1970, 1, 2, tzinfo=UTC) + timedelta(days=3650))  # type: ignore[attr-defined]
+            (used,) = store.read_users([user])  # type: ignore[attr-defined]
+            (row,) = store.read_users([user], now=LONG_AGO)  # type: ignore[attr-defined]
         except SlipwayError as error:
             hints.failed(error)
             hints.missing("The online store is filled by:", command)
@@ -119,12 +121,15 @@ def _online(data_set: str, user: int, titles: pl.DataFrame) -> None:
             hints.missing("The online store does not know this user. It is filled by the stream, or by:", command)
             return
         age = ago(datetime.now(UTC) - row.fresh_at)
-        said = "**Too old: the endpoint does not use it.** " if stale else ""
-        st.markdown(f"{said}Newest event: {row.fresh_at:%Y-%m-%d %H:%M:%S} ({age} ago)")
-        values = [(name, value) for name, value in (row.statistics or {}).items()]
-        if values:
-            words = [(name.replace("_", " "), f"{v:,.2f}" if isinstance(v, float) else str(v)) for name, v in values]
-            st.dataframe(pl.DataFrame(words, schema=["feature", "value"], orient="row"), hide_index=True)
+        st.markdown(f"Newest event: {row.fresh_at:%Y-%m-%d %H:%M:%S} ({age} ago).")
+        if row.statistics:
+            _too_old("statistics", used.statistics)
+            words = [(name.replace("_", " "), _said(value)) for name, value in sorted(row.statistics.items())]
+            st.dataframe(
+                pl.DataFrame(words, schema=["feature", "value"], orient="row"), hide_index=True, height="content"
+            )
+        if row.history:
+            _too_old("history", used.history)
         past = pl.DataFrame({"item": row.items, "when": row.times}).with_columns(
             pl.col("when").cast(pl.Datetime("ms", "UTC"))
         )
@@ -133,11 +138,24 @@ def _online(data_set: str, user: int, titles: pl.DataFrame) -> None:
         st.dataframe(named.select("when", "title", "item"), hide_index=True, height=180, column_config=COLUMNS)
 
 
+def _too_old(what: str, used: object) -> None:
+    if used is None:
+        st.caption(
+            f":material/timer_off: These {what} are older than their time to live: the endpoint does not use them."
+        )
+
+
+def _said(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return f"{value:,.2f}" if isinstance(value, float) else "–" if value is None else str(value)
+
+
 def _answers(data_set: str, user: int, titles: pl.DataFrame) -> None:
     with panel("Recommended, and clicked", f"The last {RECENT} answers of the endpoint to this user."):
         exposures, feedback = (tables.find("logs", data_set, name) for name in ("exposures", "feedback"))
         if exposures is None:
-            hints.missing("No answered request was logged yet.", "slipway simulate traffic")
+            hints.missing("No answered request was logged yet.", "slipway simulate traffic --offline 28")
             return
         asked = _of_user(exposures, user).sort("timestamp", descending=True).head(RECENT)
         if asked.is_empty():
@@ -153,7 +171,7 @@ def _answers(data_set: str, user: int, titles: pl.DataFrame) -> None:
         answers, clicks = rows["request_id"].n_unique(), int(rows["click"].sum())
         st.caption(f"Answers: {answers}. Items clicked within 7 days: {clicks} of {rows.height}.")
         at, clicked = pl.col("event_timestamp").alias("when"), (pl.col("click") == 1).alias("clicked")
-        shown = rows.select(at, "position", "title", clicked, "rating", "source", "package")
+        shown = rows.select("position", "title", clicked, at, "rating", "source", "package")
         st.dataframe(shown, hide_index=True, height=420, column_config=COLUMNS)
 
 

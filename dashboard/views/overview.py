@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import charts, hints, models, tables
 from dashboard.filters import Scope
@@ -24,17 +25,21 @@ MARKS = {
 
 def view(scope: Scope) -> None:
     found = [tables.facts(snapshot) for snapshot in tables.of(scope.data_set)]
-    by_name = {(f.snapshot.area, f.snapshot.name): f for f in found}
+    by_name = {(str(f.snapshot.area), f.snapshot.name): f for f in found}
     _figures(by_name)
-    _attention(scope, by_name)
+    with panel("What needs attention", "The most urgent first, for all days: the filters do not apply here."):
+        attended = st.empty()
+        findings = [*_lake_findings(by_name), *_answer_findings(scope)]
+        _findings(attended, [*findings, Finding("Newest model", Light.UNKNOWN, "asking MLflow …")])
     _volumes(scope)
     _tables(found)
     left, right = st.columns(2)
     with left:
         _sizes()
-    with right:
-        _model()
-    _ingested(found)
+    modelled = right.container()
+    _ingested(scope, found)
+    with modelled:  # last, because MLflow takes seconds to import: the page is there before
+        _findings(attended, [*findings, _model()])
 
 
 def _figures(by_name: dict[tuple[str, str], Facts]) -> None:
@@ -48,28 +53,16 @@ def _figures(by_name: dict[tuple[str, str], Facts]) -> None:
     )
     for column, (label, area, name, about) in zip(st.columns(len(shown)), shown, strict=True):
         facts = by_name.get((area, name))
-        column.metric(label, f"{facts.rows:,}" if facts else "–", help=about, border=True)
+        says = f"{about}: {facts.rows:,}" if facts else f"{about}: none yet"
+        column.metric(label, charts.number(facts.rows) if facts else "–", help=says, border=True)
 
 
-def _attention(scope: Scope, by_name: dict[tuple[str, str], Facts]) -> None:
-    with panel("What needs attention", "The most urgent first, for all days: the filters do not apply here."):
-        spot = st.empty()
-        spot.caption("Looking …")
-        findings = [*_lake_findings(by_name), *_answer_findings(scope)]
-        try:
-            newest = next(iter(models.runs()), None)
-            findings.append(
-                attention.gate(newest.gate, newest.reason)
-                if newest
-                else Finding("Newest model", Light.UNKNOWN, "no model was trained yet: slipway run")
-            )
-        except TrackingError as error:
-            findings.append(Finding("MLflow", Light.PROBLEM, f"{error.message} → {error.remedy}"))
-        with spot.container():
-            for finding in sorted(findings, key=lambda f: -f.light):
-                light, words = st.columns([1, 6], vertical_alignment="center")
-                light.markdown(MARKS[finding.light])
-                words.markdown(f"**{finding.subject}**: {finding.says}")
+def _findings(spot: DeltaGenerator, findings: list[Finding]) -> None:
+    with spot.container():
+        for finding in sorted(findings, key=lambda f: -f.light):
+            light, words = st.columns([1, 6], vertical_alignment="center")
+            light.markdown(MARKS[finding.light])
+            words.markdown(f"**{finding.subject}**: {finding.says}")
 
 
 def _lake_findings(by_name: dict[tuple[str, str], Facts]) -> list[Finding]:
@@ -118,7 +111,7 @@ def _volumes(scope: Scope) -> None:
     partial = "" if scope.every == "1d" else f"The first and the last {PERIODS[scope.every]} may be incomplete."
     with panel("Events over time", partial):
         if scope.events is None:
-            hints.missing("This data set has no events yet.", "slipway ingest --source files --data FOLDER")
+            hints.missing("This data set has no events yet.", "slipway ingest")
             return
         every = scope.every
         rows = _per_day(scope.events, scope.selection, scope.filtered_users, every)
@@ -171,25 +164,28 @@ def _tables(found: list[Facts]) -> None:
 
 
 def _sizes() -> None:
-    with panel("Size by area", "All data sets together."):
+    with panel("Size by area", "All data sets together; source files as they came are part of raw."):
         rows: dict[str, int] = {}
         for facts in (tables.facts(snapshot) for snapshot in tables.snapshots()):
             rows[facts.snapshot.area] = rows.get(facts.snapshot.area, 0) + facts.size
+        files = sum(file.bytes for data_set in tables.data_sets() for file in tables.ingested(data_set))
+        rows["raw"] = rows.get("raw", 0) + files
         ordered = sorted(rows.items(), key=lambda row: -row[1])
         names, values = [name for name, _ in ordered], [size for _, size in ordered]
         charts.show(charts.sizes(names, values), "sizes", "Bars: bytes per area of the lake")
 
 
-def _model() -> None:
+def _model() -> Finding:
+    """Draws the models' panel; returns what the newest one is worth saying above."""
     with panel("Newest models"):
         try:
             runs = models.runs()
         except TrackingError as error:
             hints.failed(error)
-            return
+            return Finding("MLflow", Light.PROBLEM, f"{error.message} → {error.remedy}")
         if not runs:
             hints.missing("No model was trained yet.", "slipway run")
-            return
+            return Finding("Newest model", Light.UNKNOWN, "no model was trained yet: slipway run")
         named = [run for run in runs if run.aliases]
         for run in [*named, *(run for run in runs[:1] if run not in named)]:
             what = ", ".join(run.aliases) if run.aliases else "newest run"
@@ -198,23 +194,39 @@ def _model() -> None:
             st.markdown(f"**{what.capitalize()}**: `{run.package or run.name}`, {said}, {run.started:%Y-%m-%d %H:%M}")
             if run.reason:
                 st.caption(run.reason)
+        return attention.gate(runs[0].gate, runs[0].reason)
 
 
-def _ingested(found: list[Facts]) -> None:
+def _ingested(scope: Scope, found: list[Facts]) -> None:
+    number = st.column_config.NumberColumn(format="localized")
+    when = st.column_config.DatetimeColumn("when", format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
+    with panel("Source files", "What was ingested from files, the newest first; the same content is taken once."):
+        files = tables.ingested(scope.data_set)[::-1]
+        if not files:
+            hints.missing("No file was ingested into this data set.", "slipway ingest --data FOLDER")
+        else:
+            rows = pl.DataFrame(
+                [
+                    {
+                        "when": file.at,
+                        "file": file.file,
+                        "format": file.source,
+                        "size": charts.readable(file.bytes),
+                        "new events": file.events,
+                        "known already": file.known,
+                        "rejected": sum(file.quarantined.values()),
+                    }
+                    for file in files[:200]
+                ]
+            )
+            kinds = {"when": when, "new events": number, "known already": number, "rejected": number}
+            st.dataframe(rows, hide_index=True, column_config=kinds, height=min(38 + 36 * rows.height, 260))
     with panel("What was written when", "The newest commits of all tables of this data set."):
         parts = [
             tables.commits(f.snapshot).with_columns(pl.lit(f"{f.snapshot.area}/{f.snapshot.name}").alias("table"))
             for f in found
         ]
-        if not parts:
-            hints.missing("Nothing yet.", "slipway ingest --source files --data FOLDER")
-            return
-        rows = (
-            pl.concat(parts)
-            .sort("when", descending=True)
-            .head(30)
-            .select("when", "table", "operation", "rows", "version")
-        )
-        when = st.column_config.DatetimeColumn("when", format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
-        number = st.column_config.NumberColumn("rows added", format="localized")
-        st.dataframe(rows, hide_index=True, column_config={"when": when, "rows": number}, height=260)
+        if parts:
+            newest = pl.concat(parts).sort("when", descending=True).head(30)
+            rows = newest.select("when", "table", "operation", pl.col("rows").alias("rows added"), "version")
+            st.dataframe(rows, hide_index=True, column_config={"when": when, "rows added": number}, height=260)

@@ -1,16 +1,20 @@
-"""What was rejected, when, where and why, down to the rows; and what the validation suites said."""
+"""What was rejected, when, where and why, down to the rows; and what the tables' suites say."""
 
 from datetime import date
 
 import polars as pl
 import streamlit as st
+from streamlit.components.v1 import html as frame
 
 from dashboard import charts, hints, tables
 from dashboard.filters import Scope
 from dashboard.panel import panel
 from dashboard.tables import Snapshot
+from slipway import workload
 from slipway.analytics import quarantine
 from slipway.analytics.selection import Selection
+from slipway.settings import settings
+from slipway.validation.report import Report
 
 ROWS = 200
 """Rejected rows on the page."""
@@ -23,6 +27,71 @@ def view(scope: Scope) -> None:
         st.caption("Rows that break a rule come here with their reason, from files and from the stream.")
     else:
         _quarantine(scope, snapshot)
+    st.header("Expectations", anchor=False, divider="gray")
+    _expectations(scope)
+
+
+MARKS = {"failed": "✗ failed", "warned": "! warned", "passed": "✓ passed", "skipped": "– skipped"}
+
+
+@st.cache_data(show_spinner="Checking every table …", max_entries=8)
+def _reports(data_set: str, of: tuple[Snapshot, ...]) -> list[Report]:  # noqa: ARG001 - a key of the cache
+    """of: the tables' versions, so that an unchanged lake is checked once."""
+    return workload.load("movies").validate(tables.lake(), data_set, lambda *_: None)
+
+
+def _expectations(scope: Scope) -> None:
+    st.caption(
+        "Each table has a suite of rules. A broken hard rule stops the ETL pipeline; a soft one warns. "
+        "`slipway data validate` says the same on the command line."
+    )
+    if scope.events is None:
+        hints.missing("There are no events to check yet.", "slipway ingest")
+        return
+    asked = f"checked-{scope.data_set}"
+    if st.button("Check all tables now", icon=":material/rule:"):
+        st.session_state[asked] = True
+    if st.session_state.get(asked):
+        _show(_reports(scope.data_set, tuple(tables.of(scope.data_set))))
+    _past()
+
+
+def _show(reports: list[Report]) -> None:
+    ordered = sorted(reports, key=lambda report: (report.passed, not report.warned, report.suite))
+    with panel("The lake now", f"{sum(report.passed for report in reports)} of {len(reports)} suites hold."):
+        words = [
+            {
+                "result": MARKS["failed" if not r.passed else "warned" if r.warned else "passed"],
+                "suite": r.suite,
+                "rows": r.rows,
+                "broken": ", ".join(check.name for check in r.failures) or "–",
+                "warnings": ", ".join(check.name for check in r.warnings) or "–",
+            }
+            for r in ordered
+        ]
+        number = st.column_config.NumberColumn("rows", format="localized")
+        st.dataframe(pl.DataFrame(words), hide_index=True, height="content", column_config={"rows": number})
+    for report in ordered:
+        for check in (*report.failures, *report.warnings):
+            with st.expander(f"{MARKS[check.status]} · {report.suite} · {check.name}: {check.message}"):
+                if check.examples:
+                    st.dataframe(pl.DataFrame(list(check.examples)), hide_index=True)
+                else:
+                    st.caption("A figure of the whole table, so no single row is to blame.")
+
+
+def _past() -> None:
+    """Pages that the pipeline's validate step wrote on this machine; on a cluster, Kubeflow's own page has them."""
+    pages = {path.parts[-3]: path for path in sorted(settings().home.glob("runs/*/validate/report"), reverse=True)}
+    with panel(
+        "Reports of past runs", "As the ETL pipeline's step `validate` wrote them on this machine, newest first."
+    ):
+        if not pages:
+            hints.missing("No pipeline has validated this lake yet.", "slipway etl")
+            return
+        name = st.selectbox("Run", list(pages), index=None, placeholder="choose a run", key="report")
+        if name in pages:
+            frame(pages[name].read_text("utf-8"), height=700, scrolling=True)
 
 
 @st.cache_data(show_spinner="Counting rejected rows …", max_entries=64)

@@ -25,7 +25,8 @@ def view(scope: Scope) -> None:
     exposures = tables.find("logs", scope.data_set, "exposures")
     if exposures is None:
         hints.missing(
-            "No answered request was logged in this data set yet. Let simulated people ask:", "slipway simulate traffic"
+            "No answered request was logged in this data set yet. Let simulated people ask:",
+            "slipway simulate traffic --offline 28",
         )
     else:
         _production(scope, exposures)
@@ -49,7 +50,7 @@ def _production(scope: Scope, exposures: Snapshot) -> None:
         return
     _figures(rows, share)
     if feedback is None:
-        hints.missing("Nobody reacted yet: there is no feedback.", "slipway simulate traffic")
+        hints.missing("Nobody reacted yet: there is no feedback.", "slipway simulate traffic --offline 28")
     lazy = rows.lazy().with_columns(pl.col(by).cast(pl.String).fill_null("unknown") if by != "position" else pl.col(by))
     sizes = response.rates(lazy, by).sort("shown", descending=True)
     with panel("Click-through rate over time", "Bands: 95 % intervals (Wilson). At most six values, those shown most."):
@@ -107,8 +108,10 @@ def _figures(rows: pl.DataFrame, share: int) -> None:
     clicks, columns = int(rows["click"].sum()), st.columns(5)
     answered = rows.group_by("request_id").agg(pl.col("click").max())["click"]
     seconds = rows["seconds"].drop_nulls().median()
-    columns[0].metric("Answers", f"{len(answered):,}", border=True, help="requests that were answered with items")
-    columns[1].metric("Items shown", f"{rows.height:,}", border=True)
+    columns[0].metric(
+        "Answers", charts.number(len(answered)), border=True, help="requests that were answered with items"
+    )
+    columns[1].metric("Items shown", charts.number(rows.height), border=True)
     columns[2].metric(
         "Clicks", f"{clicks:,}", border=True, help="items with a click, a rating or another positive action"
     )
@@ -132,6 +135,9 @@ def _speed(exposures: Snapshot, selection: Selection) -> None:
         "How fast answers are",
         f"Time in the model server. {fallen / max(requests, 1):.1%} of the answers came from a fallback.",
     ):
+        if days["p50"].null_count() == days.height:
+            st.caption("None of these answers says how long it took: they come from a simulation without an endpoint.")
+            return
         figure = charts.line(days, "date", {"p50": "median", "p99": "99th percentile"}, "", "milliseconds", unit=" ms")
         charts.show(figure, "speed", "Lines: median and 99th percentile of the answer time per day")
 
