@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["run", "up", "down", "status", "kubeconfig", "recommend", "compile"]
+COMMANDS = ["run", "up", "down", "status", "kubeconfig", "recommend", "compile", "etl"]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_help_lists_every_command(slipway):
     assert all(command in shown.stdout for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["run", "up", "kubeconfig", "recommend"])
+@pytest.mark.parametrize("command", ["run", "up", "kubeconfig", "recommend", "etl"])
 def test_help_shows_examples(slipway, command):
     assert f"slipway {command}" in slipway(command, "--help").stdout.split("Example", 1)[1]
 
@@ -44,6 +44,8 @@ def test_help_shows_examples(slipway, command):
         (["run", "--set", "epochs"], "write section.key=value"),
         (["run", "--no-deploy", "--data", "nowhere"], "there is no folder"),
         (["run", "--no-deploy", "--data", "empty"], "u.data"),
+        (["run", "--no-deploy", "--data", "lake:shop@3"], "ingest something first"),
+        (["etl", "--data", "nowhere"], "there is no folder"),
         (["run", "--runner", "cluster"], "set SLIPWAY_KFP_ENDPOINT"),
         (["status"], "slipway up"),
         (["recommend"], "slipway up"),
