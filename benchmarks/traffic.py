@@ -502,6 +502,9 @@ def report(facts: dict[str, Any], found: dict[str, Any], speeds: list[dict[str, 
         f"people's reaction and its messages as JSON, costs this process {live['cpu_ms']:.2f} ms of CPU: "
         f"**{live['per_core']:,.0f} requests/s from one core**. The HTTP client's part: aiohttp "
         f"{live['clients']['aiohttp']:.2f} ms; httpx would be {live['clients']['httpx']:.2f} ms.",
+        "",
+        f"The load was {about['load']:.1f} on {about['cores']} cores before it began. Above 1 other work ran too: then the "
+        "latencies are what was left for generator and server, counted in full, and CPU-seconds are the figure to read.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -539,6 +542,7 @@ def main() -> None:
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}",
         "load": load,
+        "cores": os.cpu_count(),
         "days": arguments.days,
         "drift days": drift_days,
     }
