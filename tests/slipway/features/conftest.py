@@ -1,6 +1,8 @@
 """A home with a small lake of fresh events, its feature tables, and Feast's registry and SQLite store, applied."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -63,8 +65,6 @@ def redis_server(tmp_path):
     running: list[subprocess.Popen[bytes]] = []
 
     def start(port=0):
-        import socket
-
         if not port:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
@@ -73,12 +73,11 @@ def redis_server(tmp_path):
         running.append(subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL))
         client = redis.Redis(port=port)
         for _ in range(200):
-            try:
+            with contextlib.suppress(redis.ConnectionError):
                 client.ping()
-                return port
-            except redis.ConnectionError:
-                time.sleep(0.02)
-        raise AssertionError("redis did not start")
+                break
+            time.sleep(0.02)
+        return port
 
     def kill():
         process = running.pop()
@@ -105,14 +104,14 @@ def redis_repository(tmp_path, redis_server):
     return folder
 
 
+@pytest.fixture(scope="module")
+def repository():
+    """The project's feature_repo/; Feast's commands change the working folder, which is put back."""
+    before = Path.cwd()
+    yield REPOSITORY
+    os.chdir(before)
+
+
 @pytest.fixture
 def now():
     return datetime.now(UTC).replace(microsecond=0)
-
-
-@pytest.fixture
-def clean_folder():
-    """Feast's commands change the working folder."""
-    before = Path.cwd()
-    yield
-    os.chdir(before)

@@ -1,4 +1,4 @@
-"""The same behaviour on SQLite and on Redis: what is read, what may be overwritten, and what happens when it is away."""
+"""One behaviour on SQLite and on Redis: what is read, what may be overwritten, what happens when it is away."""
 
 import subprocess
 import sys
@@ -128,16 +128,12 @@ def test_a_store_that_is_away_is_one_clear_error_at_once_and_comes_back(home, re
     assert store.read_users([507])[0].items.tolist() == [0]
 
 
-def test_a_broken_file_and_a_missing_repository_are_clear_errors(home, tmp_path, now):
+def test_a_broken_file_and_a_missing_repository_are_clear_errors(home, tmp_path):
     with pytest.raises(FeatureStoreError, match=r"there is no .*feature_store.yaml"):
         OnlineStore.open(tmp_path)
-    OnlineStore.open(data_set="broken")
     (places.folder("broken") / "online.db").write_bytes(b"this is no database" * 500)
-    for extra in places.folder("broken").glob("online.db-*"):
-        extra.unlink()
-    store = OnlineStore.open(data_set="broken")
     with pytest.raises(FeatureStoreError, match="not a database"):
-        store.read_users([1])
+        OnlineStore.open(data_set="broken")
 
 
 def test_data_sets_do_not_mix(home, now):
@@ -147,11 +143,12 @@ def test_data_sets_do_not_mix(home, now):
     assert one.read_users([508])[0].items.tolist() == [0]
 
 
+@pytest.mark.slow
 def test_feast_comes_without_torch_and_leaves_the_metrics_of_the_process_alone():
     code = (
         "import os, sys; from slipway.features import lean; lean.feast();"
         "assert 'torch' not in sys.modules and 'PROMETHEUS_MULTIPROC_DIR' not in os.environ;"
         "import prometheus_client.values as v; assert v.ValueClass.__name__ == 'MutexValue', v.ValueClass;"
-        "import torch; torch.zeros(1)"  # whoever needs it gets it
+        "import importlib.util; assert importlib.util.find_spec('torch')"  # whoever needs it gets it
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
