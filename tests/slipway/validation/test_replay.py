@@ -126,11 +126,14 @@ def test_a_row_that_is_rejected_meanwhile_is_kept_and_of_two_replays_one_writes(
 
     def while_another_row_comes(lake, data_set, rows):
         monkeypatch.setattr(recleaning, "reclean", clean)
-        reject(lake, "stream:ml-1m.events", [(3, "json", message("late")[:-1])])
+        reject(lake, "stream:ml-1m.events", [(3, "json", message("late")[:-1])], days_ago=3)  # into the day at hand
         return clean(lake, data_set, rows)
 
     monkeypatch.setattr(recleaning, "reclean", while_another_row_comes)
-    assert replay(rejected, "ml-1m", RULES, quiet).repaired >= 8
+    done = replay(rejected, "ml-1m", RULES, quiet)
+    kept = table(rejected, "quarantine", "raw")
+    assert kept.height == 14, "the one that came in between is not overwritten"
+    assert kept["repaired"].sum() == done.repaired >= 8, "and the others are marked, at the second attempt"
     replay(rejected, "ml-1m", RULES, quiet)
     assert set(table(rejected, "events")["event_id"].drop_nulls()) == {"a", "b", "f", "late"}
 
