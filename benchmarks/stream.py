@@ -82,6 +82,12 @@ class Nursery:
         found: dict[str, float] = json.loads(self._say("drain"))
         return found
 
+    def verify(self, home: Path, messages: list[dict[str, Any]]) -> dict[str, float]:
+        """In a process of its own: `verify`."""
+        (home / "sent.json").write_bytes(orjson.dumps(messages))
+        found: dict[str, float] = json.loads(self._say("verify"))
+        return found
+
     def lags(self) -> list[tuple[int, float, float]]:
         """Of a consumer that ended by SIGTERM: (messages, seconds, lag) per commit."""
         found: list[tuple[int, float, float]] = json.loads(self._say("lags"))
@@ -124,10 +130,10 @@ def nursery(url: str) -> None:
             if word == "follow":
                 print(child, flush=True)
             else:
-                while not (home / "drained.json").exists() and _alive(child):
+                while not (home / "found.json").exists() and _alive(child):
                     time.sleep(0.02)
-                print((home / "drained.json").read_text(), flush=True)
-                (home / "drained.json").unlink()
+                print((home / "found.json").read_text(), flush=True)
+                (home / "found.json").unlink()
         else:
             os._exit(_child(word, url, home))
 
@@ -136,12 +142,14 @@ def _child(word: str, url: str, home: Path) -> int:
     from streaming import application
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(message)s")
     try:
         if word == "follow":
             kept = _Commits()
             application.follow(url, DATA_SET)
             _write(home / "lags.json", kept.rows)
+        elif word == "verify":
+            _write(home / "found.json", verify(home, orjson.loads((home / "sent.json").read_bytes())))
         else:
             begun: list[float] = []
 
@@ -151,7 +159,7 @@ def _child(word: str, url: str, home: Path) -> int:
 
             counts = application.drain(url, DATA_SET, progress)
             took = {"seconds": time.perf_counter() - begun[0], "cpu_seconds": time.process_time() - begun[1]}
-            _write(home / "drained.json", {**took, "messages": counts.messages, "users": counts.users})
+            _write(home / "found.json", {**took, "messages": counts.messages, "users": counts.users})
     except Exception:
         logging.exception("the consumer ended")
         return 1
@@ -380,11 +388,16 @@ def faults(count: int, kills: int, users: int = USERS, rate: int = 4_000) -> dic
         _until(lambda: not _alive(consumer), 30)
         if failed:
             raise failed[0]
-        return {"kills": kills, "broker_kills": 1, "in_hands": sum(in_hands), **verify(here.home, messages)}
+        return {
+            "kills": kills,
+            "broker_kills": 1,
+            "in_hands": sum(in_hands),
+            **here.nursery.verify(here.home, messages),
+        }
 
 
 def verify(home: Path, messages: list[dict[str, Any]]) -> dict[str, float]:
-    """What was sent against what the lake and the online statistics have."""
+    """What was sent against what the lake and the online store of this process's home have."""
     from slipway.features.online import OnlineStore
     from slipway.lake.lake import Lake
     from slipway.workloads.movies.features.state import UserState
@@ -400,8 +413,7 @@ def verify(home: Path, messages: list[dict[str, Any]]) -> dict[str, float]:
         state = of.setdefault(message["user"], UserState())
         state.apply([message["item"]], [message["timestamp"]], [message["rating"]], [[]])
     users = sorted(of)
-    with _home(home):
-        found = OnlineStore.open(data_set=DATA_SET).read_users(users)
+    found = OnlineStore.open(data_set=DATA_SET).read_users(users)
     lost = twice = different = 0
     for user, row in zip(users, found, strict=True):
         wanted = of[user].rows()
@@ -423,21 +435,6 @@ def verify(home: Path, messages: list[dict[str, Any]]) -> dict[str, float]:
         "sent_twice_by_the_producer": reasons["duplicate"],
         "quarantined_otherwise": reasons.total() - reasons["duplicate"],
     }
-
-
-@contextmanager
-def _home(home: Path) -> Iterator[None]:
-    """This process's settings, for the time of the block, are those of the run."""
-    from slipway.settings import settings
-
-    before = os.environ.get("SLIPWAY_HOME")
-    os.environ["SLIPWAY_HOME"] = str(home)
-    settings.cache_clear()
-    try:
-        yield
-    finally:
-        os.environ.pop("SLIPWAY_HOME") if before is None else os.environ.update(SLIPWAY_HOME=before)
-        settings.cache_clear()
 
 
 def _until(true: Callable[[], bool], limit: float) -> None:

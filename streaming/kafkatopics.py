@@ -147,13 +147,19 @@ class KafkaSource:
                 return
 
     def _create_topics(self) -> None:
-        """With the broker's own number of partitions and copies; a topic that is there stays as it is."""
+        """With the broker's own number of partitions and copies; a topic that is there stays as it is.
+
+        Asking for a topic makes it where the broker allows that; elsewhere it is made on purpose.
+        """
+        names = (*self.topics, self.letters)
+        for name in names:
+            self._admin.list_topics(name, timeout=ANSWER)
         there = self._admin.list_topics(timeout=ANSWER).topics
-        wanted = [NewTopic(name) for name in (*self.topics, self.letters) if name not in there]
+        wanted = [NewTopic(name) for name in names if name not in there]
         for name, done in self._admin.create_topics(wanted).items() if wanted else ():
             try:
                 done.result(30)
-            except KafkaException as error:
+            except (KafkaException, TimeoutError) as error:
                 if "already exists" not in str(error).lower():
                     raise StreamError(
                         f"the topic {name} could not be made: {error}", "make it, or allow us to"
