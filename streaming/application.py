@@ -14,6 +14,7 @@ import fcntl
 import gc
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -30,7 +31,8 @@ from streaming.config import StreamConfig
 from streaming.delivery import Counts
 from streaming.metrics import Metrics, served
 
-LOOK = 0.05  # seconds between two looks at what is left
+PATIENCE = 1.0  # seconds for a killed predecessor to be gone
+LOOK = 0.1  # seconds between two looks at what is left
 
 
 class Source(Protocol):
@@ -50,7 +52,7 @@ def drain(url: str, data_set: str, progress: Progress, config: StreamConfig | No
         while not consumer.ended.is_set():
             left = await consumer.left()
             done = consumer.metrics.total.messages
-            share = 1.0 if not left else min(0.99, done / max(total, done + 1))
+            share = 1.0 if left == 0 else min(0.99, done / max(total, done + 1))
             progress("ingest", share, consumer.metrics.total.numbers())
             if left == 0:
                 return
@@ -168,15 +170,23 @@ def _source(url: str) -> Callable[..., Source]:
 
 @contextlib.contextmanager
 def _alone(data_set: str) -> Iterator[None]:
-    """Raises BusyError when another consumer of this data set runs with this home."""
+    """Raises BusyError when another consumer of this data set runs with this home, and goes on running."""
     folder = settings().home / "stream"
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / f"{data_set}.lock", os.O_RDWR | os.O_CREAT)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(folder, f"a consumer of {data_set}") from error
+        until = time.monotonic() + PATIENCE
+        while not _locked(lock):
+            if time.monotonic() > until:
+                raise BusyError(folder, f"a consumer of {data_set}")
+            time.sleep(0.05)
         yield
     finally:
         os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -24,7 +25,7 @@ class Metrics:
         self.trouble = ""  # why the consumer does not get on; empty when it does
         self.broker_down = False
         prefix = "slipway_stream_"
-        how = {"registry": self.registry}
+        how: dict[str, Any] = {"registry": self.registry}
         self._messages = Counter(f"{prefix}messages", "messages committed", **how)
         self._accepted = Counter(f"{prefix}accepted", "messages whose row is new in the lake", **how)
         self._rejected = Counter(f"{prefix}rejected", "messages set aside", ["reason"], **how)

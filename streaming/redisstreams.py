@@ -55,6 +55,8 @@ class RedisSource:
             logger=None,
             apply_types=False,
             graceful_timeout=15,
+            socket_timeout=30,
+            socket_connect_timeout=2,
             retry=Retry(ExponentialBackoff(0.5, 0.02), 20),
         )
         self._subscribers = [self._subscribe(name) for name in self.topics]
