@@ -11,6 +11,7 @@ that was labelled before, and a run that was killed is simply done again: nothin
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from math import ceil
 
 import polars as pl
@@ -23,9 +24,10 @@ from slipway.lake.lake import Lake
 from slipway.lake.table import Table
 from slipway.package import Frozen
 from slipway.workload import Progress
-from slipway.workloads.movies import attribution
+from slipway.workloads.movies import attribution, rejects
 from slipway.workloads.movies.attribution import EXAMPLES, Reason
-from slipway.workloads.movies.messages import EXPOSURES, FEEDBACK, QUARANTINE
+from slipway.workloads.movies.messages import EXPOSURES, FEEDBACK
+from slipway.workloads.movies.rejects import Rejects
 
 DAY = timedelta(days=1)
 TABLE = "examples"
@@ -79,6 +81,10 @@ class _Run:
         default_factory=lambda: dict.fromkeys(("dates", "examples", "clicks", "quarantined", "pending"), 0.0)
     )
 
+    @cached_property
+    def rejects(self) -> Rejects:
+        return Rejects(self.lake, self.data_set, self.now)
+
     def run(self) -> dict[str, float]:
         log = self.lake.table("logs", self.data_set, "exposures")
         if not log.exists():
@@ -90,12 +96,14 @@ class _Run:
         shown = {day for day, rows in exposures.items() if rows != seen.exposures.get(day)}
         answered = {day for day, rows in feedback.items() if rows != seen.feedback.get(day)} | set(seen.pending)
         affected = sorted(shown | self._answered(answered, exposures))
+        near = {day + n * DAY for day in shown for n in range(-1, self._days + 2)}
+        judged = sorted((answered | (near & self.rejects.unknown())) & feedback.keys())
         pending: list[date] = []
-        steps = len(affected) + len(answered)
+        steps = len(affected) + len(judged)
         for done, day in enumerate(affected, 1):
-            self._label(day, rejects=day in shown)
+            self._label(day, judge=day in shown)
             self.progress(f"labelling {day}", done / steps, self.counts)
-        for done, day in enumerate(sorted(answered & feedback.keys()), len(affected) + 1):
+        for done, day in enumerate(judged, len(affected) + 1):
             if self._judge(day):
                 pending.append(day)
             self.progress(f"judging feedback of {day}", done / steps, self.counts)
@@ -158,7 +166,7 @@ class _Run:
             whole.join(again.lazy(), on="request_id", how="semi"),
         )
 
-    def _label(self, day: date, *, rejects: bool) -> None:
+    def _label(self, day: date, *, judge: bool) -> None:
         first, again = self._first_shown(day)
         feedback = self._feedback(day - DAY, day + (self._days + 1) * DAY)
         examples = attribution.label(first, feedback, self.config.window, self.config.skew).collect(engine="streaming")
@@ -166,9 +174,10 @@ class _Run:
             self.counts["dates"] += 1
             self.counts["examples"] += examples.height
             self.counts["clicks"] += int(examples["click"].sum())
-        if rejects:
+        if judge:
             twice = again.with_columns(pl.lit(Reason.DUPLICATE_EXPOSURE).alias("reason"))
-            self._quarantine("exposures", pl.concat([attribution.rejected_exposures(first), twice]))
+            refused = pl.concat([attribution.rejected_exposures(first), twice]).collect(engine="streaming")
+            self.counts["quarantined"] += self.rejects.add(rejects.EXPOSURES, refused)
 
     def _put(self, day: date, examples: pl.DataFrame) -> bool:
         """Make these the day's examples, in one commit; False when they already are."""
@@ -191,43 +200,19 @@ class _Run:
     def _judge(self, day: date) -> bool:
         """Put the day's feedback that labels nothing to quarantine; True when some still waits for its exposure."""
         exposures = self._exposures(day - self.config.lookback_days * DAY, day + DAY)
-        refused = attribution.rejected_feedback(
+        judged = attribution.rejected_feedback(
             exposures, self._feedback(day, day), self.config.window, self.config.skew
         )
         waiting = (pl.col("reason") == Reason.UNKNOWN_REQUEST) & (
             pl.col("timestamp") > self.now - timedelta(minutes=self.config.settle_minutes)
         )
-        rows = refused.with_columns(waiting.alias("waiting")).collect(engine="streaming")
+        rows = judged.with_columns(waiting.alias("waiting")).collect(engine="streaming")
         still = int(rows["waiting"].sum())
         self.counts["pending"] += still
-        self._quarantine("feedback", rows.filter(~pl.col("waiting")).drop("waiting").lazy())
+        refused = rows.drop("waiting")
+        self.rejects.settle(day, refused)  # whose exposure came after all
+        self.counts["quarantined"] += self.rejects.add(rejects.FEEDBACK, refused.filter(~rows["waiting"]))
         return still > 0
-
-    def _quarantine(self, log: str, refused: pl.LazyFrame) -> None:
-        """Add what is not there yet; the same row twice in a log is there twice."""
-        message = refused.with_columns(pl.col("timestamp").dt.epoch("ms")).select(
-            "reason", pl.struct(pl.exclude("reason")).struct.json_encode().alias("text")
-        )
-        nth = pl.int_range(pl.len()).over("text").alias("nth")
-        rows = message.with_columns(nth).collect(engine="streaming")
-        if not rows.height:
-            return
-        table, source = self.lake.table("raw", self.data_set, "quarantine"), f"production:{log}"
-        if table.exists():
-            known = table.scan().filter(pl.col("source") == source).select("text")
-            known = known.join(rows.lazy().select("text").unique(), on="text", how="semi").with_columns(nth)
-            rows = rows.join(known.collect(engine="streaming"), on=["text", "nth"], how="anti")
-        if rows.height:
-            marks = {
-                "rejected_at": pl.lit(self.now),
-                "source": pl.lit(source),
-                "line": pl.lit(None),
-                "repaired": pl.lit(value=False),
-                "day": pl.lit(self.now.date()),
-            }
-            columns = {name: marks.get(name, pl.col(name)).cast(dtype) for name, dtype in QUARANTINE.items()}
-            table.append(rows.select(**columns), partition_by=["day"])
-        self.counts["quarantined"] += rows.height
 
 
 def _rows(table: Table) -> dict[date, int]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import timedelta
 
+import polars as pl
 import pytest
 
 from slipway.errors import StorageError
@@ -39,7 +40,11 @@ def world(tmp_path, production_log):
 
         def quarantined(self):
             table = self.lake.table("raw", "shop", "quarantine")
-            return Counter(table.scan().select("reason").collect()["reason"]) if table.exists() else Counter()
+            return (
+                Counter(table.scan().filter(~pl.col("repaired")).select("reason").collect()["reason"])
+                if table.exists()
+                else Counter()
+            )
 
     return World()
 
@@ -107,6 +112,11 @@ def test_feedback_waits_for_an_exposure_that_is_on_its_way(world, production_log
     assert world.run(second=240)["pending"] == 1
     assert not world.quarantined()
     assert world.run(second=3 * 3600)["quarantined"] == 1  # no new row: it has waited long enough
+    assert world.quarantined() == {Reason.UNKNOWN_REQUEST: 1}
+    world.add([production_log.exposure("gone", 1, 55, [6])])  # and yet it comes
+    assert world.run(second=4 * 3600)["clicks"] == 2
+    assert world.labels() == {"a/5": 0, "b/6": 1, "gone/6": 1}
+    assert not world.quarantined()
 
 
 def test_killed_in_between_or_in_pieces_gives_what_one_run_gives(world, production_log, monkeypatch):
