@@ -29,6 +29,18 @@ def test_a_partition_that_nobody_is_in(tmp_path):
     assert partitions.take(1).schema == {"user": pl.Int64, "rating": pl.Float32}
 
 
+def test_a_number_beyond_32_bits_widens_what_was_written_before(tmp_path):
+    partitions = Partitions(tmp_path / "spill", 3, ("user", "item", "source_row"))
+    frames = [
+        pl.DataFrame({"user": [1, 2, 3], "item": items, "source_row": rows})
+        for items, rows in (([7, -8, 9], [1, 2, 3]), ([HUGE, 5, -HUGE], [4, 5, 6]), ([1 << 31, 1, 2], [7, 8, 9]))
+    ]
+    for frame in frames:
+        partitions.add(frame)
+    taken = pl.concat(partitions.take(number) for number in range(3)).sort("source_row")
+    assert taken.equals(pl.concat(frames))
+
+
 @given(rows=ROWS)
 def test_the_order_is_that_of_a_stable_sort(rows):
     places = list(range(rows.height))
