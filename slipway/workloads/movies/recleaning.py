@@ -45,11 +45,18 @@ def reclean(lake: Lake, data_set: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _lists_items(source: str) -> bool:
-    return source.endswith(".items") or source.partition(":")[2] in LISTS["items"]
+    name = _place(source)[1]
+    return name.endswith(".items") or name in LISTS["items"]
+
+
+def _place(source: str) -> tuple[str, str]:
+    """ "stream:ml-1m.events[3]" (a partition of Kafka's) → "stream", "ml-1m.events"."""
+    origin, _, name = source.partition(":")
+    return origin, name.partition("[")[0] if origin == "stream" else name
 
 
 def _verdicts(lake: Lake, data_set: str, source: str, rows: pl.DataFrame) -> pl.DataFrame:
-    origin, _, name = source.partition(":")
+    origin, name = _place(source)
     kind = next((kind for kind in KINDS if name == kind or name.endswith(f".{kind}")), None)
     form = next((form for form in FORMATS if name in (*form.marks, *form.needs)), None)
     if origin == "stream" and kind is not None:

@@ -55,7 +55,7 @@ def rejected(lake, reject):
         ],
         days_ago=3,
     )
-    reject(lake, "stream:ml-1m.feedback", [(9, "rating", message("f", rating=9.0, request_id="r"))])
+    reject(lake, "stream:ml-1m.feedback[3]", [(9, "rating", message("f", rating=9.0, request_id="r"))])
     reject(lake, "production:feedback", [(None, "unknown request", "{}")])
     return lake
 
