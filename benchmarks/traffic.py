@@ -503,8 +503,9 @@ def report(facts: dict[str, Any], found: dict[str, Any], speeds: list[dict[str, 
         f"**{live['per_core']:,.0f} requests/s from one core**. The HTTP client's part: aiohttp "
         f"{live['clients']['aiohttp']:.2f} ms; httpx would be {live['clients']['httpx']:.2f} ms.",
         "",
-        f"The load was {about['load']:.1f} on {about['cores']} cores before it began. Above 1 other work ran too: then the "
-        "latencies are what was left for generator and server, counted in full, and CPU-seconds are the figure to read.",
+        f"The load was {about['load']:.1f} on {about['cores']} cores before it began. Above 1 other work ran too: then "
+        "the latencies are what was left for generator and server, counted in full, and CPU-seconds are the figure to "
+        "read.",
     ]
     return "\n".join(lines) + "\n"
 
