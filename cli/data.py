@@ -89,10 +89,8 @@ def _stream(name: str, *, follow: bool) -> None:
     with embedded.broker(url):
         if follow:
             console.print(f"following {url} into data set {name}; Ctrl-C stops", highlight=False)
-            application.follow(url, name)
-            return
         with _progress() as progress:
-            counts = application.drain(url, name, progress)
+            counts = (application.follow if follow else application.drain)(url, name, progress)
     console.print(f"{name}: {counts}", highlight=False)
 
 
