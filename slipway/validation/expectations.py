@@ -214,9 +214,9 @@ class Fresh(Expectation):
             yield _skipped("age_hours", "no rows")
             return
         age = max(hour(seen.at) - seen.total.last, 0)
-        yield _result(
-            "age_hours", float(age), float(self.hours), f"the newest row is {age:,} hours old", warn=age > self.hours
-        )
+        said = f"{age:,} hours" if age < 96 else f"{age // 24:,} days"
+        message = f"the newest row is {said} old"
+        yield _result("age_hours", float(age), float(self.hours), message, warn=age > self.hours)
 
 
 def psi(now: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:

@@ -278,7 +278,11 @@ def test_a_data_set_is_checked_as_a_whole(lake, rows):
         return checking.source(lake, "ml-1m")
 
     assert ingested("ratings.dat", "ml-1m") == "ml-1m"
+    old = "age_hours"
+    assert old in {c.name for r in checking.check(lake, "ml-1m", lambda *_: None) for c in r.checks}
     assert ingested("oracle.json", "ml-1m") == "simulated"
+    simulated = checking.check(lake, "ml-1m", lambda *_: None)
+    assert old not in {c.name for r in simulated for c in r.checks}, "a simulated world has its own calendar"
     assert checking.source(lake, "mine") == "files"
 
 
