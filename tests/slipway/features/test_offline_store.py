@@ -1,5 +1,6 @@
 """The same questions to this store and to Feast's own file store (dask): the answers are equal, but for its faults."""
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -187,6 +188,56 @@ def test_a_result_is_persisted_in_parts_and_rows_are_written_to_a_delta_source(s
     pd.testing.assert_frame_equal(saved[["mortal__value"]], ask(stores["ours"], asked)[["mortal__value"]])
     with pytest.raises(Exception, match="already exists"):
         job.persist(SavedDatasetFileStorage(path=str(tmp_path / "saved.parquet")))
+
+
+@pytest.mark.slow
+def test_a_delta_table_and_parquet_files_on_s3_are_read_and_written(stores, rows, asked, monkeypatch):
+    import boto3
+    from feast.data_format import DeltaFormat
+    from feast.infra.offline_stores.file_source import FileSource
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        client = boto3.client("s3", endpoint_url=endpoint)
+        client.create_bucket(Bucket="lake")
+        Table("s3://lake/rows", endpoint).append(rows)
+        sink = io.BytesIO()
+        rows.write_parquet(sink)
+        client.put_object(Bucket="lake", Key="files/rows.parquet", Body=sink.getvalue())
+        store = stores["ours"]
+        view = store.get_feature_view("mortal")
+        for path, kind in (("s3://lake/rows", DeltaFormat()), ("s3://lake/files", None)):
+            view.batch_source = FileSource(
+                name="far",
+                path=path,
+                file_format=kind,
+                s3_endpoint_override=endpoint,
+                timestamp_field="event_timestamp",
+                created_timestamp_column="created_timestamp",
+                field_mapping={"raw_value": "value"},
+            )
+            job = type(store._get_provider().offline_store).get_historical_features(
+                store.config, [view], ["mortal:value"], asked, store.registry, "tests", True
+            )
+            expected = ask(store, asked, ["mortal:value"])["mortal__value"]
+            pd.testing.assert_series_equal(job.to_df()["mortal__value"], expected)
+            written = rows.head(1).with_columns(pl.lit(55.0).alias("raw_value"), pl.col("event_timestamp") + TTL)
+            if kind:
+                store._get_provider().offline_store.offline_write_batch(store.config, view, written.to_arrow(), None)
+                assert Table(path, endpoint).scan().filter(raw_value=55.0).collect().height == 1
+            else:
+                with pytest.raises(FeatureStoreError, match="use a Delta table"):
+                    store._get_provider().offline_store.offline_write_batch(
+                        store.config, view, written.to_arrow(), None
+                    )
+    finally:
+        server.stop()
 
 
 def test_large_random_tables_agree_with_a_join_by_hand():
