@@ -169,8 +169,8 @@ class MoviesPredictor:
                 catalogue=Catalogue.open(folder),
                 histories=Histories.open(folder),
                 takes_user=bool(model["has_user_embedding"]),
-                recent=Recent(model["until"]),
-                data_set=model["data_set"],
+                recent=Recent(model.get("until")),  # packages of before there were online features have neither
+                data_set=model.get("data_set"),
             )
         except (OSError, EOFError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
             raise PackageError(f"{folder} cannot be served: {error}", "train and package again") from error
