@@ -145,7 +145,7 @@ def lorenz(rows: pl.DataFrame) -> go.Figure:
         line={"color": GREY, "dash": "dot"}, hoverinfo="skip",
     )  # fmt: skip
     figure = _laid_out(figure, "share of the catalogue, most popular first", "share of the events")
-    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.01], dtick=0.25)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
     return figure
 
@@ -214,16 +214,17 @@ def rates(rows: pl.DataFrame, by: str, x_title: str) -> go.Figure:
 
 
 def rates_over_time(rows: pl.DataFrame, by: str, order: Sequence[str]) -> go.Figure:
-    """One line per value of `by`, with its 95 % interval as a band. rows: date, <by>, ctr, low, high, shown."""
+    """One line per value of `by`, the 95 % interval as a band. rows: date, <by>, ctr, low, high, shown."""
     figure, colour = go.Figure(), colours(order)
     for place, name in enumerate(order):
         part = rows.filter(pl.col(by) == name).sort("date")
         days, tint = part["date"].to_list(), colour[name]
-        figure.add_scatter(
-            x=[*days, *days[::-1]], y=[*part["high"], *part["low"].reverse()],
-            fill="toself", fillcolor=tint, opacity=0.15, line={"width": 0}, hoverinfo="skip", showlegend=False,
-            legendgroup=name,
-        )  # fmt: skip
+        if len(order) <= 3:  # more of them hide each other
+            figure.add_scatter(
+                x=[*days, *days[::-1]], y=[*part["high"], *part["low"].reverse()],
+                fill="toself", fillcolor=tint, opacity=0.15, line={"width": 0}, hoverinfo="skip", showlegend=False,
+                legendgroup=name,
+            )  # fmt: skip
         figure.add_scatter(
             x=days, y=part["ctr"].to_list(), name=name, legendgroup=name, mode="lines+markers",
             line={"color": tint, "dash": ("solid", "dot", "dash")[place % 3]}, marker={"size": 5},

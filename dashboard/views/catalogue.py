@@ -91,7 +91,7 @@ def view(scope: Scope) -> None:
 
 def _figures(counts: pl.DataFrame, size: int) -> None:
     events, columns = counts["events"], st.columns(5)
-    columns[0].metric("Films in the catalogue", f"{size:,}", border=True)
+    columns[0].metric("Films", f"{size:,}", border=True, help="in the catalogue")
     columns[1].metric("Used at least once", f"{counts.height / size:.0%}", border=True)
     columns[2].metric(
         "The top 1 % get", f"{popularity.head_share(events, size, 0.01):.0%}", border=True, help="of all events"
@@ -123,7 +123,7 @@ def _newest(counts: pl.DataFrame, known: pl.DataFrame) -> None:
 
 COLUMNS = {
     "item": st.column_config.NumberColumn("id", format="%d", width="small"),
-    "title": st.column_config.TextColumn("title", width="large"),
+    "title": st.column_config.TextColumn("title", width="medium"),
     "year": st.column_config.NumberColumn("year", format="%d"),
     "since": st.column_config.DateColumn("since", format="YYYY-MM-DD"),
     "first": st.column_config.DateColumn("first event", format="YYYY-MM-DD"),

@@ -51,7 +51,7 @@ def _figures(by_name: dict[tuple[str, str], Facts]) -> None:
         ("Feedback", "logs", "feedback", "reactions to recommendations"),
         ("Rejected", "raw", "quarantine", "rows in quarantine, repaired ones included"),
     )
-    for column, (label, area, name, about) in zip(st.columns(len(shown)), shown, strict=True):
+    for column, (label, area, name, about) in zip([*st.columns(3), *st.columns(3)], shown, strict=True):
         facts = by_name.get((area, name))
         says = f"{about}: {facts.rows:,}" if facts else f"{about}: none yet"
         column.metric(label, charts.number(facts.rows) if facts else "–", help=says, border=True)

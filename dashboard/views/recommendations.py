@@ -53,9 +53,14 @@ def _production(scope: Scope, exposures: Snapshot) -> None:
         hints.missing("Nobody reacted yet: there is no feedback.", "slipway simulate traffic --offline 28")
     lazy = rows.lazy().with_columns(pl.col(by).cast(pl.String).fill_null("unknown") if by != "position" else pl.col(by))
     sizes = response.rates(lazy, by).sort("shown", descending=True)
-    with panel("Click-through rate over time", "Bands: 95 % intervals (Wilson). At most six values, those shown most."):
+    with panel(
+        "Click-through rate over time",
+        "At most six values, those shown most; with up to three, the bands are 95 % intervals (Wilson).",
+    ):
         top = sizes[by].head(6).sort().cast(pl.String).to_list()
-        points = max(8, min(120, rows.height // (200 * len(top))))  # fewer impressions a point are mostly noise
+        points = max(
+            8, min(120 if len(top) <= 3 else 40, rows.height // (200 * len(top)))
+        )  # fewer impressions a point are mostly noise
         step = response.grain(rows["event_timestamp"].min(), rows["event_timestamp"].max(), points)  # type: ignore[arg-type]
         moment = pl.col("event_timestamp").dt.truncate(step).alias("date")
         over = response.rates(lazy.filter(pl.col(by).cast(pl.String).is_in(top)), moment, pl.col(by).cast(pl.String))
