@@ -93,6 +93,8 @@ def show_replayed(console: Console, done: "Replayed") -> None:
         highlight=False,
         soft_wrap=True,
     )
+    for reason, text in done.examples.items():
+        console.print(f"{reason:<14} {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_reports(console: Console, reports: "Sequence[Report]") -> None:

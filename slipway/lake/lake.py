@@ -40,7 +40,7 @@ class Lake:
         for area in AREAS:
             for data_set in self.objects.folders(area):
                 for name in self.objects.folders(f"{area}/{data_set}"):
-                    if "_delta_log" in self.objects.folders(f"{area}/{data_set}/{name}"):
+                    if any(True for _ in self.objects.keys(f"{area}/{data_set}/{name}/_delta_log/")):
                         yield area, data_set, self.table(area, data_set, name)
 
     def snapshot(self, area: Area, data_set: str, name: str, version: int | None = None) -> Snapshot:

@@ -92,6 +92,19 @@ def test_other_columns_are_refused_by_name_and_nothing_is_written(folder_lake, e
         table.scan(schema=LAKE_EVENTS)
 
 
+def test_a_table_that_somebody_created_meanwhile_is_joined_or_refused_by_its_columns(folder_lake, events):
+    table, other = (folder_lake.table("processed", "x", "events") for _ in range(2))
+    with table.batch(LAKE_EVENTS, ["date"]) as batch:
+        batch.add(events(2))
+        other.append(events(1, first=5), ["date"])
+    assert (table.version, read(table).height) == (1, 3)
+    table, other = (folder_lake.table("processed", "y", "events") for _ in range(2))
+    with pytest.raises(ColumnsError, match="rating is new"), table.batch(LAKE_EVENTS, ["date"]) as batch:  # noqa: PT012
+        batch.add(events(2))
+        other.append(events(1).drop("rating"), ["date"])
+    assert (table.version, len(list(table.folder.rglob("*.parquet")))) == (0, 1)
+
+
 WRITER = """
     import sys
     import polars as pl
