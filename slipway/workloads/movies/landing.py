@@ -105,8 +105,6 @@ class _Landing:
 
     def _land(self, quarantine: Quarantine, new: Mapping[Path, str]) -> int:
         """Returns the number of new events."""
-        for path, digest in new.items():
-            ledger.keep(self.lake, self.data_set, path, digest)
         intake = Intake(
             self.source, self.scratch, self.config, self.progress, quarantine, self._table("raw", "quarantine").uri
         )
@@ -122,11 +120,13 @@ class _Landing:
         except SourceError:
             self._reject(new)
             raise
+        self._upsert("items", CATALOGUE, "item", intake.catalogue(tables, items), prefer_old=tables.items is None)
+        self._upsert("users", USERS, "user", intake.people(tables, users), prefer_old=tables.users is None)
+        for path, digest in new.items():
+            ledger.keep(self.lake, self.data_set, path, digest)
         if any(_state(path) != before[path] for path in new):
             raise SourceError(f"the files in {self.source.folder} changed while they were read", "ingest them again")
         self._reject(new)
-        self._upsert("items", CATALOGUE, "item", intake.catalogue(tables, items), prefer_old=tables.items is None)
-        self._upsert("users", USERS, "user", intake.people(tables, users), prefer_old=tables.users is None)
         return 0 if dated is None else self._write(intake, dated, table, new[file])
 
     def _by_day(self, intake: Intake, tables: Tables) -> tuple[Partitions, IntArray, IntArray]:

@@ -174,6 +174,19 @@ def test_a_killed_ingestion_leaves_no_half_and_is_gone_on_with(lake, many, share
     assert not list((settings().home / "scratch" / "x").iterdir())
 
 
+def test_files_that_change_while_they_are_read_are_refused(lake, many):
+    folder = many(ratings(300, 30))
+
+    def change(what, done, metrics):
+        if 0.4 < done < 0.5:
+            (folder / "users.dat").write_bytes((folder / "users.dat").read_bytes() + b"41::F::25::4::12345\n")
+
+    with pytest.raises(SourceError, match="changed while they were read"):
+        land(folder, lake, "x", IngestConfig(block_bytes=2_000), change)
+    assert not lake.table("processed", "x", "events").exists()
+    assert land(folder, lake, "x", IngestConfig(), quiet).events == 300
+
+
 def test_what_cannot_land_is_refused_with_the_remedy(lake, files, many):
     with pytest.raises(SourceError, match="knows an order and no times") as error:
         land(files("ml-1m-sas"), lake, "x", IngestConfig(), quiet)
@@ -185,6 +198,7 @@ def test_what_cannot_land_is_refused_with_the_remedy(lake, files, many):
     with pytest.raises(SourceError, match="2 of 2 films have another title") as error:
         land(files("ml-1m", **{"movies.dat": renamed}), lake, "x", IngestConfig(), quiet)
     assert "--data-set" in error.value.remedy
+    assert len(list(lake.objects.keys("raw/x/files/"))) == 3  # of the films that were not refused
     lock = os.open(settings().home / "scratch" / "x", os.O_RDONLY)
     flock(lock, LOCK_EX)
     with pytest.raises(BusyError):
