@@ -484,6 +484,9 @@ Users whose history or statistics differ in any value from what follows from the
 their hands. The broker syncs its append-only file before it answers (`appendfsync always`). The producer sent
 {hurt["sent_twice_by_the_producer"]:,.0f} messages a second time because the broker died before it answered; they were
 set aside as duplicates, and {hurt["quarantined_otherwise"]:,.0f} messages for other reasons.
+
+Where the load before is above the number of cores, wall figures say how busy the machine was with other work; what the
+consumer itself cost is in its CPU-seconds.
 """
 
 
