@@ -67,8 +67,9 @@ def label(exposures: pl.LazyFrame, feedback: pl.LazyFrame, window: timedelta, sk
     shown = _sound(exposures).filter(pl.col("reason").is_null())
     at = pl.col("timestamp")
     positive = pl.col("action").cast(pl.String).is_in(POSITIVE)
+    theirs = feedback.join(shown.select("request_id"), on="request_id", how="semi")
     answers = (
-        _judged(shown, feedback, window, skew)
+        _judged(shown, theirs, window, skew)
         .filter(pl.col("reason").is_null())
         .group_by("request_id", "item")
         .agg(
