@@ -12,7 +12,7 @@ from slipway.analytics import activity
 from slipway.analytics.selection import Selection
 
 SAMPLED_USERS = 20_000
-"""Sessions need each user's events in order; so many users tell their lengths well enough."""
+"""Sessions and cohorts need each user's events together; so many users tell lengths and shares well enough."""
 
 
 def _events(events: Snapshot, selection: Selection, users: Snapshot | None) -> pl.LazyFrame:
@@ -47,8 +47,8 @@ def _sessions(*key: Snapshot | Selection | None) -> tuple[pl.DataFrame, pl.DataF
 
 
 @st.cache_data(show_spinner="Following cohorts …", max_entries=64)
-def _cohorts(*key: Snapshot | Selection | None) -> pl.DataFrame:
-    return activity.retention(_events(*key))  # type: ignore[arg-type]
+def _cohorts(share: int, *key: Snapshot | Selection | None) -> pl.DataFrame:
+    return activity.retention(activity.sample_users(_events(*key), share))  # type: ignore[arg-type]
 
 
 def view(scope: Scope) -> None:
@@ -65,14 +65,15 @@ def view(scope: Scope) -> None:
         "When people act", "Lighter is busier. Each cell counts the events of that hour over all chosen weeks, in UTC."
     ):
         _heat(_hours(*key))
+    lengths, typical, share = _sessions(*key)
     left, right = st.columns(2)
     with left:
         _users(scope, users)
     with right:
-        _lengths(*_sessions(*key))
+        _lengths(lengths, typical, share)
     if days["action"].n_unique() > 1:
         _actions(scope, days)
-    _retention(_cohorts(*key))
+    _retention(_cohorts(share, *key), share)
 
 
 def _figures(days: pl.DataFrame, users: pl.DataFrame) -> None:
@@ -111,8 +112,7 @@ def _actions(scope: Scope, days: pl.DataFrame) -> None:
 
 
 def _lengths(lengths: pl.DataFrame, typical: pl.DataFrame, share: int) -> None:
-    sampled = "" if share == 1 else f" Sample: one user in {share:,}, with all events."
-    with panel("How long a session is", f"A pause of more than 30 minutes begins a new session.{sampled}"):
+    with panel("How long a session is", f"A pause of more than 30 minutes begins a new session.{_sampled(share)}"):
         names, values = lengths["length"].to_list(), lengths["sessions"].to_list()
         charts.show(
             charts.bars(names, values, "events in the session", "sessions"), "lengths", "Bars: sessions by length"
@@ -124,14 +124,14 @@ def _lengths(lengths: pl.DataFrame, typical: pl.DataFrame, share: int) -> None:
         columns[2].metric("Sessions per user", f"{median['per_user'] or 0:,.1f}")
 
 
-def _retention(cohorts: pl.DataFrame) -> None:
+def _retention(cohorts: pl.DataFrame, share: int) -> None:
     left, right = st.columns([3, 2])
     with (
         left,
         panel(
             "Who comes back, by cohort",
             "Each row is the users whose first chosen event was in that week; each cell, the share seen again so "
-            "many weeks later. At most the last 26 cohorts.",
+            f"many weeks later. At most the last 26 cohorts.{_sampled(share)}",
         ),
     ):
         if cohorts.is_empty():
@@ -159,3 +159,7 @@ def _retention(cohorts: pl.DataFrame) -> None:
         )
         figure.update_xaxes(dtick=1 if curve.height <= 14 else None)
         charts.show(figure, "retention", "Line: share of users seen again by week")
+
+
+def _sampled(share: int) -> str:
+    return "" if share == 1 else f" Sample: one user in {share:,}, with all events."
