@@ -36,7 +36,9 @@ class Collector:
         self._begun = 0.0
         self._full = False
         self._compacted = time.monotonic()
+        self._compacting: asyncio.Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, "commit")  # a table's object serves one thread
+        self._second_thread = ThreadPoolExecutor(1, "compact")
 
     async def submit(self, delivery: Delivery) -> None:
         """Returns when the delivery is committed; then it may be acknowledged. Raises Stopped."""
@@ -60,8 +62,7 @@ class Collector:
             self._there.clear()
             if self._waiting and not self._stopping.is_set():
                 await self._commit_all()
-            if not self._full and time.monotonic() - self._compacted > self.config.compact_every_s:
-                await self._compact()
+            self._compact()
         for _, done in self._waiting:
             if not done.done():
                 done.set_exception(Stopped())
@@ -71,7 +72,9 @@ class Collector:
         self._stopping.set()
 
     def close(self) -> None:
+        """Waits for a compaction that has begun."""
         self._thread.shutdown()
+        self._second_thread.shutdown()
 
     async def _commit_all(self) -> None:
         self._begun = time.monotonic()
@@ -114,12 +117,20 @@ class Collector:
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def _compact(self) -> None:
+    def _compact(self) -> None:
+        """Now and then, beside the commits: Delta lets both happen, and neither waits for the other."""
+        if time.monotonic() - self._compacted < self.config.compact_every_s or self._compacting:
+            return
         self._compacted = time.monotonic()
+        self._compacting = asyncio.ensure_future(self._compact_in_thread())
+
+    async def _compact_in_thread(self) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self.committer.compact)
+            await asyncio.get_running_loop().run_in_executor(self._second_thread, self.committer.compact)
         except SlipwayError as error:
             log.warning("compaction did not work, the next one may: %s", error.message)
+        finally:
+            self._compacting = None
 
     async def _sleep(self, seconds: float) -> None:
         """Ends early when the consumer stops."""

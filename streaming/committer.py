@@ -14,7 +14,7 @@ import orjson
 import polars as pl
 
 from slipway.features.online import OnlineStore
-from slipway.lake.lake import Lake
+from slipway.lake.lake import Area, Lake
 from slipway.workloads.movies import messages
 from slipway.workloads.movies.cleaning import Reason, Rules
 from slipway.workloads.movies.dataset import LAKE_EVENTS
@@ -51,7 +51,7 @@ class Committer:
     """Used by one thread."""
 
     def __init__(self, lake: Lake, data_set: str, online: OnlineStore, config: StreamConfig) -> None:
-        self.data_set, self.config = data_set, config
+        self.lake, self.data_set, self.config = lake, data_set, config
         self.events = lake.table("processed", data_set, "events")
         self.quarantine = lake.table("raw", data_set, "quarantine")
         self.catalogue = Catalogue(lake.table("processed", data_set, "items"))
@@ -113,8 +113,15 @@ class Committer:
         self.states.forget()
 
     def compact(self) -> None:
-        """Small files become large ones. Raises StorageError."""
-        for table in (self.events, self.quarantine, *(self.ledgers[kind].table for kind in LOGS)):
+        """Small files become large ones; in any thread. Raises StorageError."""
+        places: tuple[tuple[Area, str], ...] = (
+            ("processed", "events"),
+            ("logs", "feedback"),
+            ("logs", "exposures"),
+            ("raw", "quarantine"),
+        )
+        for area, name in places:
+            table = self.lake.table(area, self.data_set, name)  # a table's object serves one thread
             if table.exists():
                 table.compact()
 

@@ -210,3 +210,14 @@ def test_a_user_who_is_in_the_lake_and_not_online_is_taken_from_the_lake(lake, o
     committer.events.append(old, partition_by=["date"])  # as a file would bring it
     committer.commit([delivery("events", [event(5, 11, 10)])])
     assert_online(online, 5, [event(5, 10, 86_400_000, rating=3.0), event(5, 11, 10)])
+
+
+def test_a_compaction_by_anybody_changes_nothing(lake, online, committer):
+    events = [event(6, item, 10 + ago) for ago, item in enumerate((10, 11, 12))]
+    for place, one in enumerate(events[:2]):
+        committer.commit([delivery("events", [one], first=place)])
+    committer.compact()
+    assert lake.table("processed", "tests", "events").files().height == 1
+    committer.commit([delivery("events", [*events[1:]], redelivered=True)])
+    assert table(lake, "processed", "events").height == 3
+    assert_online(online, 6, events)

@@ -16,7 +16,7 @@ from streaming import application, embedded
 from streaming.config import StreamConfig
 from streaming.producer import DATA, Publisher
 
-FAST = StreamConfig(claim_after_s=0.2, trim_every_s=0.1, interval_ms=20, wait_s=20)
+FAST = StreamConfig(compact_every_s=0.3, claim_after_s=0.2, trim_every_s=0.1, interval_ms=20, wait_s=20)
 
 
 @pytest.fixture(autouse=True)
