@@ -1,9 +1,13 @@
 """A cached step must go stale when its code or its data change, and only then."""
 
+import polars as pl
 import pytest
 
 from pipelines import fingerprint
+from pipelines.parameters import Parameters
 from slipway.errors import SourceError
+from slipway.lake.lake import Lake
+from slipway.settings import Settings
 
 
 def test_code_version_changes_with_a_line_of_a_step(tmp_path, monkeypatch):
@@ -30,3 +34,14 @@ def test_data_version_changes_with_a_file(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(SourceError, match="nowhere"):
         fingerprint.data_version(str(tmp_path / "nowhere"))
+
+
+def test_a_data_set_of_the_lake_is_pinned_to_its_version_of_now(tmp_path):
+    env = Settings(home=tmp_path, data_set="shop")
+    events = Lake(env.store).table("processed", "shop", "events")
+    for version in range(2):
+        events.append(pl.DataFrame({"user": [1]}))
+        asked = fingerprint.arguments(Parameters(data="lake"), env)
+        assert asked["data"] == asked["data_version"] == f"lake:shop@{version}"
+    assert fingerprint.arguments(Parameters(data="lake:shop@0"), env)["data_version"] == "lake:shop@0"
+    assert fingerprint.pinned(str(tmp_path / "a" / ".." / "b"), env) == str(tmp_path / "b")
