@@ -73,13 +73,14 @@ def _lake_findings(by_name: dict[tuple[str, str], Facts]) -> list[Finding]:
         attention.volume(events.days if events else ()),
         attention.rejected(_open(quarantine.snapshot) if quarantine else 0, events.rows if events else 0),
     ]
-    stale = [
-        facts.snapshot.name
-        for (area, _), facts in by_name.items()
-        if area == "features" and events and facts.written and events.written and facts.written < events.written
-    ]
+    # By the time of rows, since a write may add nothing; these two views have a row for each event.
+    views = [by_name.get(("features", name)) for name in ("user_history", "user_statistics")]
+    newest = events.newest if events else None
+    stale = [v.snapshot.name for v in views if v and v.newest and newest and v.newest < newest]
     if stale:
-        findings.append(Finding("Features", Light.WARNING, f"older than the newest events: {', '.join(sorted(stale))}"))
+        findings.append(
+            Finding("Features", Light.WARNING, f"older than the newest event: {', '.join(stale)}; slipway etl")
+        )
     return findings
 
 

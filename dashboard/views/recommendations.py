@@ -35,7 +35,7 @@ def view(scope: Scope) -> None:
 
 
 def _production(scope: Scope, exposures: Snapshot) -> None:
-    left, right = st.columns([2, 1])
+    left, right = st.columns([3, 1])
     by = (
         left.segmented_control("Split by", BY, default="package", key="by", bind="query-params", required=True)
         or "package"
@@ -120,7 +120,7 @@ def _figures(rows: pl.DataFrame, share: int) -> None:
     columns[2].metric(
         "Clicks", f"{clicks:,}", border=True, help="items with a click, a rating or another positive action"
     )
-    columns[3].metric("Click-through rate", f"{clicks / rows.height:.2%}", border=True, help="of the items shown")
+    columns[3].metric("Click rate", f"{clicks / rows.height:.2%}", border=True, help="of the items shown")
     columns[4].metric("Answers with a click", f"{answered.mean() or 0:.1%}", border=True)
     sampled = f" Sample: one request in {share:,}." if share > 1 else ""
     after = f"Half of the clicks come within {seconds:,.0f} seconds." if isinstance(seconds, float) else ""
