@@ -5,8 +5,10 @@ answer goes out, so what a producer was told is there survives a kill and a loss
 """
 
 import contextlib
+import logging
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 from slipway.errors import PortInUseError, StreamError
 from slipway.settings import settings
 
+log = logging.getLogger("slipway.streaming")
 STARTS = 30.0  # seconds that loading a large append-only file may take
 LOCAL = {"127.0.0.1", "localhost", "::1"}
 
@@ -32,7 +35,7 @@ def broker(url: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def redis(home: Path, port: int) -> Iterator[bool]:
-    """True: it is ours, and ends with the block. False: a Redis was there already, and stays.
+    """True: it is ours, is started again when it dies, and ends with the block. False: one was there, and stays.
 
     Raises PortInUseError when something else listens there, StreamError when it does not start.
     """
@@ -41,16 +44,41 @@ def redis(home: Path, port: int) -> Iterator[bool]:
             raise PortInUseError(port, "SLIPWAY_EVENTS_URL")
         yield False
         return
-    process = start(home / "redis" / str(port), port)
+    keeper = _Keeper(home / "redis" / str(port), port)
     try:
         yield True
     finally:
-        process.terminate()
+        keeper.end()
+
+
+class _Keeper:
+    """Starts our Redis, and starts it again when it ends before we want it to."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+        self.process = start(folder, port)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        while not self._ending.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.2)
+                if not self._ending.wait(0.2):
+                    log.warning("our Redis on port %d ended; starting it again", self.port)
+                    with contextlib.suppress(StreamError):  # the next round tries again
+                        self.process = start(self.folder, self.port)
+
+    def end(self) -> None:
+        self._ending.set()
+        self._thread.join()
+        self.process.terminate()
         try:
-            process.wait(10)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self.process.kill()
+            self.process.wait()
 
 
 def start(folder: Path, port: int) -> "subprocess.Popen[bytes]":
