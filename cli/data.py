@@ -232,11 +232,12 @@ def validate(data_set: DataSet = None) -> None:
 
       slipway data validate --data-set ml-1m
     """
+    from slipway.validation.report import raise_if_failed
+
     with _progress() as progress:
         reports = workload.load(WORKLOAD).validate(Lake(), _named(data_set), progress)
     lakeview.show_reports(console, reports)
-    for report in reports:
-        report.raise_if_failed()
+    raise_if_failed(reports)
 
 
 def _named(data_set: str | None) -> str:

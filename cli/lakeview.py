@@ -99,16 +99,16 @@ def show_replayed(console: Console, done: "Replayed") -> None:
 
 def show_reports(console: Console, reports: "Sequence[Report]") -> None:
     table = Table()
-    for name in ("suite", "version", "rows", "passed", "failed"):
+    for name in ("suite", "version", "rows", "passed", "to look at"):
         table.add_column(name, justify="right" if name == "rows" else "left")
     for report in reports:
-        failed = [check for check in report.checks if check.status not in {"passed", "skipped"}]
+        look = [check for check in report.checks if check.status not in {"passed", "skipped"}]
         table.add_row(
             report.suite,
             report.version,
             f"{report.rows:,}",
             "[green]✓[/green]" if report.passed else "[red]✗[/red]",
-            "\n".join(f"{check.name} ({check.rows:,}): {check.message}" for check in failed),
+            "\n".join(f"{check.status}: {check.name} ({check.rows:,}): {check.message}" for check in look),
         )
     console.print(table)
 
