@@ -272,14 +272,16 @@ class RedisSource:
     async def _trim(self) -> None:
         """Remove what every group has acknowledged, and nothing else."""
         for name in self.topics:
-            first: list[bytes] = []
+            first: list[bytes | None] = []
             for group in await self._ask.xinfo_groups(name):
                 if group["pending"]:
+                    # None: it was acknowledged between the two questions; the next look will say how far.
                     first.append((await self._ask.xpending(name, group["name"]))["min"])
                 else:
                     first.append(_next(group["last-delivered-id"]))
-            if first:
-                await self._ask.xtrim(name, minid=min(first, key=_order).decode(), approximate=True)
+            needed = [one for one in first if one is not None]
+            if needed and len(needed) == len(first):
+                await self._ask.xtrim(name, minid=min(needed, key=_order).decode(), approximate=True)
 
 
 async def _parse(message: Any) -> Any:

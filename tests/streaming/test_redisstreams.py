@@ -130,12 +130,16 @@ def test_a_broker_that_is_away_at_the_start_and_killed_in_the_middle(home, free_
             eventually(lambda: "answers again" in caplog.text)
             eventually(lambda: "slipway_stream_accepted_total 300.0" in ask(metrics_port, "/metrics")[1])
             assert ask(metrics_port, "/health")[0] == 200
+            with Redis(port=port) as client:
+                client.flushall()  # a broker that comes back without what it had
+            publisher.publish("events", [event(number, 21) for number in range(300, 350)])
+            eventually(lambda: rows("b").height == 350)
             told.set()
             consumer.join(60)
         broker.terminate()
         broker.wait()
     assert not consumer.is_alive()
-    assert rows("b")["event_id"].n_unique() == rows("b").height == 300
+    assert rows("b")["event_id"].n_unique() == rows("b").height == 350
     assert "answers again" in caplog.text
     assert sum("waiting up to" in line for line in caplog.messages) == 1  # one clear line, not one per try
 
