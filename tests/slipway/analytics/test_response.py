@@ -28,7 +28,8 @@ def test_answers_by_day():
 
 
 @pytest.mark.parametrize(
-    ("span", "step"), [({"minutes": 5}, "1m"), ({"days": 3}, "1h"), ({"days": 40}, "1d"), ({"days": 800}, "1w"), ({"days": 2000}, "1mo")]
+    ("span", "step"),
+    [({"minutes": 5}, "1m"), ({"days": 3}, "1h"), ({"days": 40}, "1d"), ({"days": 800}, "1w"), ({"days": 2000}, "1mo")],
 )
 def test_a_curve_has_a_readable_number_of_points(span, step):
     start = datetime(2024, 1, 1, tzinfo=UTC)
