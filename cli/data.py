@@ -40,6 +40,9 @@ def ingest(
     files: Annotated[str, typer.Option("--data", "-d", help='A folder or s3:// URI, or "simulated".')] = "simulated",
     data_set: DataSet = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stream only: go on until Ctrl-C.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Stream only: /metrics and /health on 127.0.0.1.")
+    ] = None,
     profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full: how much is simulated.")] = "demo",
     assignments: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="One key over the profile: ingest.max_bad_share=0.05.")
@@ -54,7 +57,7 @@ def ingest(
 
       slipway ingest
       slipway ingest --data ~/ml-1m --data-set ml-1m
-      slipway ingest --source stream --follow
+      slipway ingest --source stream --follow --metrics-port 9100
       slipway ingest --source production
     """
     name = _named(data_set)
@@ -64,7 +67,7 @@ def ingest(
     if source is Source.files:
         _files(files, name, settled)
     elif source is Source.stream:
-        _stream(name, follow=follow)
+        _stream(name, follow=follow, metrics_port=metrics_port)
     else:
         from slipway.workloads.movies import production
 
@@ -82,15 +85,16 @@ def _files(files: str, name: str, settled: object) -> None:
     lakeview.show_landed(console, name, landed)
 
 
-def _stream(name: str, *, follow: bool) -> None:
+def _stream(name: str, *, follow: bool, metrics_port: int | None) -> None:
     from streaming import application, embedded
+    from streaming.config import StreamConfig
 
-    url = settings().events_url
+    url, stream = settings().events_url, StreamConfig(metrics_port=metrics_port)
     with embedded.broker(url):
         if follow:
             console.print(f"following {url} into data set {name}; Ctrl-C stops", highlight=False)
         with _progress() as progress:
-            counts = (application.follow if follow else application.drain)(url, name, progress)
+            counts = (application.follow if follow else application.drain)(url, name, progress, stream)
     console.print(f"{name}: {counts}", highlight=False)
 
 
