@@ -109,6 +109,7 @@ class Reconciler:
         self.state, self.gateway, self.folders = state, gateway, folders
         self.http_port, self.timing, self.endpoint_url = http_port, timing, endpoint_url
         self.services: dict[Key, Service] = {}
+        self.reconciled = asyncio.Event()  # set once every status is this process's own, not its predecessor's
         self._wake = asyncio.Event()
         self._retirements: set[asyncio.Task[None]] = set()
 
@@ -128,6 +129,7 @@ class Reconciler:
                 self._wake.clear()
                 try:
                     await self._pass()
+                    self.reconciled.set()
                 except ServingError as error:
                     log.warning("%s", error)
                     asyncio.get_running_loop().call_later(1.0, self.wake)

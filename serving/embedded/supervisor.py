@@ -28,6 +28,8 @@ from slipway.errors import PortInUseError, ServingError
 from slipway.settings import Settings
 from slipway.storage import write_atomically
 
+RECONCILED = 10.0  # seconds that the first pass may take before the API says that it is up
+
 log = logging.getLogger(__name__)
 
 
@@ -138,6 +140,9 @@ async def supervise(settings: Settings, timing: Timing | None = None) -> None:
             await gateway.start()
             tasks.append(asyncio.create_task(reconciler.run(), name="reconciler"))
             tasks.append(asyncio.create_task(_keep_envoy(gateway, reconciler), name="envoy"))
+            # Before, a service that was ready when the last supervisor ended would be called ready still.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reconciler.reconciled.wait(), RECONCILED)
             me = {"pid": os.getpid(), "started": started(os.getpid())}
             ports = {"http_port": settings.http_port, "api_port": settings.api_port, "admin": gateway.admin}
             write_atomically(record, json.dumps(me | ports))

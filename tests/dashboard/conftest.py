@@ -179,7 +179,7 @@ def start_dashboard(tmp_path_factory):
         assert "Traceback" not in log.read_text()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs until it is closed, and no other test's can meanwhile
 def browser():
     """Headless Chromium; the tests are skipped where there is none."""
     playwright = pytest.importorskip(

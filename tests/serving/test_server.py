@@ -203,8 +203,9 @@ def test_listens_where_it_is_told_only(movies_server):
 def test_the_log_is_short(movies_server):
     movies_server.ask({"instances": [{"user_id": -1}]}, "/v1/models/movies:predict")
     lines = movies_server.log.read_text().splitlines()
-    assert len(lines) == 1
-    assert "serving movies, package" in lines[0]
+    assert len(lines) == 2
+    assert "there are no online features of fixture" in lines[0]
+    assert "serving movies, package" in lines[1]
 
 
 def test_no_training_library_is_loaded(movies_package):

@@ -49,6 +49,7 @@ def test_up_again_brings_back_what_was_deployed(embedded: Any, eventually: Calla
     embedded.deploy("one")
     stack.down(embedded.settings)
     embedded.up()
+    assert embedded.condition()["status"] != "True"  # what was so before is not said again before it is so
     eventually(lambda: embedded.ask()[0] == 200)
     assert embedded.ask()[1]["revision"] == "movies-00001"
 
