@@ -32,6 +32,8 @@ ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_T
 def slipway(source: Path, out: Path) -> dict[str, float]:
     """Land the files, then check what is in the lake."""
     from slipway.lake.lake import Lake
+    from slipway.validation import tables  # noqa: F401 - imports are not in the times
+    from slipway.workloads.movies import logsuites, suites  # noqa: F401
     from slipway.workloads.movies.checking import check
     from slipway.workloads.movies.intake import IngestConfig
     from slipway.workloads.movies.landing import land

@@ -160,7 +160,7 @@ class Measure:
                 self.lows[name] = min(self.lows[name], figures[f"low {name}"])
                 self.highs[name] = max(self.highs[name], figures[f"high {name}"])
         for name, kept in self.ids.items():
-            self.ids[name] = _smallest(kept, batch[name].drop_nulls().to_numpy())
+            self.ids[name] = _smallest(kept, batch[name].drop_nulls().unique().to_numpy())
         if self.time:
             self._hours(batch[self.time].drop_nulls())
         self._sample(batch)
@@ -243,6 +243,8 @@ def _number(name: str, dtype: pl.DataType) -> pl.Expr:
         return pl.col(name).list.len().cast(pl.Float64)
     if isinstance(dtype, pl.Array):
         return pl.col(name).arr.len().cast(pl.Float64)
+    if dtype.is_integer():
+        return pl.col(name).cast(pl.Float64)
     return pl.when(pl.col(name).is_finite()).then(pl.col(name)).cast(pl.Float64)
 
 
