@@ -49,7 +49,7 @@ class DataSetStatus(Frozen):
     snapshots: tuple[SnapshotStatus, ...]
     quarantine: dict[str, int]  # reason → rows that are not repaired
     repaired: int
-    sizes: dict[Area, int]  # bytes of the newest versions, and in raw of the source files
+    sizes: dict[Area, int]  # bytes of the newest versions; in raw of the source files too, in models of the records
 
 
 class Status(Frozen):
@@ -78,6 +78,7 @@ def _data_set(lake: Lake, name: str, tables: list[tuple[Area, Table]]) -> DataSe
     for one in found:
         sizes[one.area] += one.bytes
     sizes["raw"] += sum(file.bytes for file in files)
+    sizes["models"] += sum(size for _, size in lake.objects.sizes(f"models/{name}/"))
     reasons, repaired = _quarantine(lake.table("raw", name, QUARANTINE))
     return DataSetStatus(
         name=name,
