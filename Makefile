@@ -45,7 +45,7 @@ browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 		  echo "Installing Chromium (once) …" && \
-		  { apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1; } || \
+		  { timeout 120 apt-get update && timeout 240 apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1; } || \
 		echo "There is no Chromium here, so the dashboard's tests are skipped; on Debian and Ubuntu: sudo apt-get install chromium"
 
 lint: install ## ruff, mypy --strict on slipway/, import arrows
