@@ -41,7 +41,8 @@ def ingest(
     data_set: DataSet = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stream only: go on until Ctrl-C.")] = False,
     metrics_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Stream only: /metrics and /health on 127.0.0.1.")
+        int | None,
+        typer.Option(min=1, max=65535, help="/metrics and /health of --follow; default SLIPWAY_STREAM_METRICS_PORT."),
     ] = None,
     profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full: how much is simulated.")] = "demo",
     assignments: Annotated[
@@ -57,7 +58,7 @@ def ingest(
 
       slipway ingest
       slipway ingest --data ~/ml-1m --data-set ml-1m
-      slipway ingest --source stream --follow --metrics-port 9100
+      slipway ingest --source stream --follow
       slipway ingest --source production
     """
     name = _named(data_set)
@@ -89,7 +90,8 @@ def _stream(name: str, *, follow: bool, metrics_port: int | None) -> None:
     from streaming import application, embedded
     from streaming.config import StreamConfig
 
-    url, stream = settings().events_url, StreamConfig(metrics_port=metrics_port)
+    port = metrics_port or settings().stream_metrics_port
+    url, stream = settings().events_url, StreamConfig(metrics_port=port if follow else None)
     with embedded.broker(url):
         if follow:
             console.print(f"following {url} into data set {name}; Ctrl-C stops", highlight=False)

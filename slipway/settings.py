@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     tracking_uri: str = Field("", description="MLflow: sqlite:///… or http://…; default <home>/mlflow.db")
     data_set: str = Field("simulated", pattern="^[a-z0-9][a-z0-9_-]*$", description="data set of the lake's commands")
     events_url: str = Field("redis://127.0.0.1:6379/0", description="event stream: redis://… or kafka://host:port")
+    stream_metrics_port: int = Field(9180, ge=1, le=65535, description="/metrics and /health of the stream's consumer")
     feature_store: Path | None = Field(
         None, description="Feast repository whose online store the model server reads; none: the package alone"
     )

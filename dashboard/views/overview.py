@@ -6,7 +6,7 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import charts, hints, models, tables
+from dashboard import charts, hints, live, models, tables
 from dashboard.filters import Scope
 from dashboard.panel import panel
 from dashboard.tables import Facts, Snapshot
@@ -31,6 +31,8 @@ def view(scope: Scope) -> None:
         attended = st.empty()
         findings = [*_lake_findings(by_name), *_answer_findings(scope)]
         _findings(attended, [*findings, Finding("Newest model", Light.UNKNOWN, "asking MLflow …")])
+    with panel("Right now", "From the metrics of what runs on this machine, every five seconds."):
+        _live()
     _volumes(scope)
     _tables(found)
     left, right = st.columns(2)
@@ -55,6 +57,40 @@ def _figures(by_name: dict[tuple[str, str], Facts]) -> None:
         facts = by_name.get((area, name))
         says = f"{about}: {facts.rows:,}" if facts else f"{about}: none yet"
         column.metric(label, charts.number(facts.rows) if facts else "–", help=says, border=True)
+
+
+@st.fragment(run_every=5)
+def _live() -> None:
+    stream, server = live.consumer(), live.server()
+    if stream is None:
+        hints.missing("No consumer of the stream is running.", "slipway ingest --source stream --follow")
+    else:
+        lag, rejected = (
+            stream.quantile("slipway_stream_lag_seconds", 0.99),
+            stream.by("slipway_stream_rejected_total", "reason"),
+        )
+        shown = (
+            ("Messages", charts.number(stream.total("slipway_stream_messages_total")), "committed by the consumer"),
+            ("Messages/s", f"{stream.total('slipway_stream_messages_per_second'):,.0f}", "over the last commits"),
+            ("Lag, p99", "–" if lag is None else f"{lag:.2f} s", "from the stream to the lake and the online store"),
+            ("Set aside", charts.number(sum(rejected.values())), ", ".join(rejected) or "none"),
+        )
+        for column, (label, value, about) in zip(st.columns(4), shown, strict=True):
+            column.metric(label, value, help=about)
+    if server is None:
+        hints.missing("No model server answers.", "slipway up")
+    else:
+        p50, p99 = (server.quantile("slipway_request_seconds", share) for share in (0.5, 0.99))
+        statuses = server.by("slipway_requests_total", "status")
+        failed = sum(count for status, count in statuses.items() if not status.startswith("2") and status != "OK")
+        shown = (
+            ("Requests", charts.number(sum(statuses.values())), "answered by one replica since it started"),
+            ("Median", "–" if p50 is None else f"{1000 * p50:.1f} ms", "from a request's headers to its answer"),
+            ("p99", "–" if p99 is None else f"{1000 * p99:.1f} ms", "from a request's headers to its answer"),
+            ("Refused or failed", charts.number(failed), ", ".join(sorted(statuses)) or "none"),
+        )
+        for column, (label, value, about) in zip(st.columns(4), shown, strict=True):
+            column.metric(label, value, help=about)
 
 
 def _findings(spot: DeltaGenerator, findings: list[Finding]) -> None:
