@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,17 +66,18 @@ def up(settings: Settings, timeout: float = UP) -> Stack:
         for port, setting in ((settings.http_port, "SLIPWAY_HTTP_PORT"), (settings.api_port, "SLIPWAY_API_PORT")):
             _wait_free(port, setting)
         kubeconfig(settings)
-        with log.open("ab") as output:
-            start = output.tell()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "serving.embedded"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=os.environ | _environment(settings),
-                start_new_session=True,
-            )
+        process = None
         try:
+            with log.open("ab") as output, _uninterrupted():
+                start = output.tell()
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "serving.embedded"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=os.environ | _environment(settings),
+                    start_new_session=True,
+                )
             deadline = time.monotonic() + timeout
             while time.monotonic() < deadline:
                 if process.poll() is not None:
@@ -85,9 +87,26 @@ def up(settings: Settings, timeout: float = UP) -> Stack:
                 time.sleep(0.05)
             raise ServingError(f"the embedded KServe did not answer within {timeout:.0f} s", f"see {log}")
         except BaseException:  # Ctrl-C too
-            _end(process.pid, started(process.pid))
-            process.wait()
+            if process is not None:
+                _end(process.pid, started(process.pid))
+                process.wait()
             raise
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: within Popen it would leave a child that nobody knows."""
+    if threading.current_thread() is not threading.main_thread():  # no signal is handled there
+        yield
+        return
+    told: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if told:
+        raise KeyboardInterrupt
 
 
 def down(settings: Settings) -> bool:

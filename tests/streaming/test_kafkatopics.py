@@ -48,7 +48,8 @@ def test_what_is_produced_is_in_the_lake_once_also_when_offsets_were_not_committ
     assert events["event_id"].n_unique() == events.height == 201
     assert Lake().table("raw", "k", "quarantine").scan().collect().height == 1
     assert [letter["reason"] for letter in letters] == ["json"]
-    assert (again.known, again.accepted) == (201, 0)
+    assert again.accepted == 0
+    assert again.known >= 201  # a group that is still joining may be given some of them twice
     wanted = sorted((one for one in messages if one["user"] == 41), key=lambda one: one["timestamp"])
     assert online.read_users([41])[0].times.tolist() == [one["timestamp"] for one in wanted]
 
