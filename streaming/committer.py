@@ -180,7 +180,6 @@ class Committer:
         rows = pl.concat(bad) if bad else pl.DataFrame()
         if not rows.height:
             return
-        outcome.counts.rejected.update(dict(rows["reason"].value_counts().iter_rows()))
         outcome.dead_letters = [
             _dead_letter(source, reason, text, now)
             for source, reason, text in rows.select("source", "reason", "text").iter_rows()
@@ -189,7 +188,10 @@ class Committer:
             earlier = self.quarantine.scan().filter(
                 pl.col("day") >= (now - LOOK_BACK).date(), pl.col("source").is_in(rows["source"].unique().to_list())
             )
+            told = rows.height
             rows = rows.join(earlier.select("source", "line").collect(), on=["source", "line"], how="anti")
+            outcome.counts.known += told - rows.height
+        outcome.counts.rejected.update(dict(rows["reason"].value_counts().iter_rows()))
         rows = rows.with_columns(
             pl.lit(now).alias("rejected_at"), pl.lit(now.date()).alias("day"), pl.lit(False).alias("repaired")
         )

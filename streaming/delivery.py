@@ -28,7 +28,7 @@ class Delivery:
 class Counts:
     """Of one commit, or of all so far.
 
-    messages = accepted + rejected + known; rejected by reason. known: redelivered, and in the lake already.
+    messages = accepted + rejected + known; rejected by reason. known: redelivered, and in the lake or its quarantine.
     late: accepted, but older than the lateness bound. users: online rows written.
     """
 
