@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from slipway.package import Frozen
 from slipway.workloads.movies.baselines import CountsConfig
+from slipway.workloads.movies.rerank.config import RerankConfig
 
 
 class RankerConfig(Frozen):
@@ -34,18 +35,45 @@ class RankerConfig(Frozen):
         return self
 
 
+class LossConfig(Frozen):
+    """What the ranker minimises.
+
+    full: softmax over the whole catalogue. sampled: softmax over the answer and shared uniform negatives, corrected by
+    log Q where log_q is set (Yi et al. 2019). gbce: generalised binary cross-entropy with calibration t over negatives
+    of each position (Petrov & Macdonald 2023, gSASRec).
+    """
+
+    kind: Literal["full", "sampled", "gbce"] = "full"
+    chunked: bool = Field(True, description="full: never hold the (tokens, items) matrix")
+    negatives: int = Field(256, ge=1, description="sampled, gbce")
+    log_q: bool = Field(True, description="sampled")
+    t: float = Field(0.75, ge=0, le=1, description="gbce: 0 is binary cross-entropy, 1 calibrates fully")
+
+
 class TrainConfig(Frozen):
     """What is trained and how. The defaults are the `full` profile: MovieLens-1M on one thread."""
 
     ranker: RankerConfig = RankerConfig()
+    loss: LossConfig = LossConfig()
     counts: CountsConfig = CountsConfig()
+    rerank: RerankConfig = RerankConfig()
     protocol: Literal["auto", "temporal", "loo"] = Field("auto", description="auto: temporal where there are times")
     epochs: int = Field(4, ge=1, le=10_000)
     max_events: int | None = Field(None, ge=1, description="cuts epochs so that no more pass, but to no less than one")
     learning_rate: float = Field(2e-3, gt=0)
     warmup_steps: int = Field(100, ge=0)
     weight_decay: float = Field(0.01, ge=0)
-    tokens_per_step: int = Field(2048, ge=1, description="padded; of each worker")
+    tokens_per_step: int = Field(2048, ge=1, description="padded; of each worker and each accumulated part")
+    accumulation: int = Field(1, ge=1, description="parts whose gradients add up to one step")
+    clip_norm: float = Field(1.0, gt=0)
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the machine computes in it"
+    )
+    activation_checkpointing: bool = Field(False, description="recompute blocks in the backward pass: less memory")
+    strategy: Literal["ddp", "fsdp"] = Field("ddp", description="many workers: whole copies, or sharded parameters")
+    shard_events: int = Field(1_000_000, ge=1, description="events of one Parquet shard: what a worker holds at once")
+    checkpoint_every: int | None = Field(None, ge=1, description="steps; by default after each epoch")
+    max_failures: int = Field(1, ge=0, description="how often lost workers are started again")
     validate_every: int = Field(1, ge=1, description="epochs")
     validation_cases: int = Field(1000, ge=1, description="drawn once by seed")
     patience: int | None = Field(None, ge=1, description="stop after so many validations without a better one")
