@@ -16,6 +16,7 @@ from cli import data as lake
 from cli import simulate
 from cli.dashboard import dashboard
 from cli.etl import etl
+from cli.experiment import experiment
 from slipway import config, workload
 from slipway.errors import ConfigError, SlipwayError
 from slipway.settings import settings
@@ -188,6 +189,7 @@ def compile_(
 
 app.command()(dashboard)
 app.command()(etl)
+app.command()(experiment)
 app.command()(lake.ingest)
 app.add_typer(lake.data, name="data")
 app.add_typer(simulate.app, name="simulate")

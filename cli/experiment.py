@@ -1,0 +1,151 @@
+"""`slipway experiment`: a comparison of models, repeated by one command and written to a page. Knows screens only."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from slipway import config
+from slipway.settings import settings
+
+if TYPE_CHECKING:
+    from slipway.experiments.findings import Findings
+    from slipway.experiments.memory import Memory
+    from slipway.workload import Progress
+
+EVIDENCE = Path("docs/evidence/experiments")
+
+
+def experiment(
+    name: Annotated[str | None, typer.Argument(help="One of --list.", show_default=False)] = None,
+    data: Annotated[
+        str, typer.Option("--data", "-d", help='A folder or s3:// URI, "simulated", or lake:<data set>@<version>.')
+    ] = "simulated",
+    budget: Annotated[float, typer.Option(min=1, help="CPU-seconds for the whole experiment.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where the page, its JSON and its plots are written.")] = EVIDENCE,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure every arm again, also those that are known.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Say which experiments there are.")] = False,
+    workload_name: Annotated[str, typer.Option("--workload", "-w", help="A folder of slipway/workloads.")] = "movies",
+    profile: Annotated[str, typer.Option("--profile", "-p", help="How the data are simulated and read.")] = "demo",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: simulate.users=500. Repeatable.")
+    ] = None,
+) -> None:
+    """Repeat one comparison: measure its arms, draw its plots, write its page.
+
+    Arms that were measured before, with the same data, budget and seed, are not measured again, so that an interrupted
+    experiment goes on where it was. Each arm is a child run in MLflow.
+
+    [bold]Examples[/bold]
+
+      slipway experiment --list
+      slipway experiment losses --data ~/ml-1m --budget 1800
+      slipway experiment strategies --fresh --out /tmp/pages
+    """
+    from slipway.experiments import catalogue
+
+    console = Console(file=sys.stdout)
+    if listing or name is None:
+        _list(console, catalogue.known(workload_name))
+        return
+    chosen = catalogue.load(workload_name, name)
+
+    from cli.inputs import Inputs
+    from pipelines.fingerprint import git_commit
+    from slipway.experiments import page
+    from slipway.experiments.context import Context
+    from slipway.experiments.machine import machine
+    from slipway.experiments.memory import Memory
+    from slipway.tracking import Tracker
+
+    env, about = settings(), machine()
+    inputs = Inputs.named(workload_name, profile, config.parse_assignments(assignments or []), data, env)
+    params: dict[str, Any] = {"data": inputs.shown, "data_version": inputs.version, "budget": budget, "seed": seed}
+    folder = env.home / "experiments" / f"{name}-{_hash([workload_name, params])}"
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    scratch = folder / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with _bar(console) as progress:
+        read = inputs.ingested(progress)
+        tracker = Tracker(env.tracking, f"{workload_name}-experiments")
+        memory = Memory.open(folder, tracker, name, git_commit(), params)
+        with memory.run:
+            findings = chosen.run(Context(read, scratch, budget, seed, progress, memory.remember))
+            typed = [f"slipway experiment {name} --data {inputs.shown} --budget {budget:g} --seed {seed}"]
+            typed += [f"--set {assignment}" for assignment in assignments or []]
+            findings = dataclasses.replace(findings, command=findings.command or " ".join(typed))
+            written = page.write(out, name, findings, {**about, "commit": _commits(memory)}, {"arms": memory.arms()})
+            for path in (written, written.with_suffix(".json"), *sorted(out.glob(f"{name}-*.svg"))):
+                memory.run.log_files(path)
+            memory.run.finish()
+    shutil.rmtree(scratch, ignore_errors=True)
+    _show(console, findings)
+    console.print(f"Page      {written}", soft_wrap=True, highlight=False)
+    console.print(f"MLflow    run {memory.run.id} in {env.tracking}", soft_wrap=True, highlight=False)
+
+
+def _list(console: Console, known: dict[str, str]) -> None:
+    table = Table("experiment", "what it compares", box=None, pad_edge=False)
+    for name, description in known.items():
+        table.add_row(name, description)
+    console.print(table)
+
+
+def _show(console: Console, findings: "Findings") -> None:
+    from slipway.experiments.page import cell
+
+    table = Table(title=findings.title, title_justify="left")
+    for index, column in enumerate(findings.columns):
+        words = any(isinstance(row[index], str) for row in findings.rows)
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
+    for row in findings.rows:
+        table.add_row(*map(cell, row))
+    console.print(table)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator["Progress"]:
+    """A slipway.workload.Progress on the screen: a bar on a terminal, a line per new activity elsewhere."""
+    bar = Bar(
+        SpinnerColumn(),
+        BarColumn(24),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task, said = bar.add_task("", total=1.0), ""
+
+        def show(what: str, share: float, metrics: Mapping[str, float]) -> None:
+            nonlocal said
+            facts = " ".join(f"{label} {value:,.4g}" for label, value in metrics.items())
+            bar.update(task, completed=share, description=f"{what} {facts}")
+            if what != said and not console.is_terminal:
+                console.print(f"{share:4.0%} {what}", highlight=False, soft_wrap=True)
+            said = what
+
+        yield show
+
+
+def _commits(memory: "Memory") -> str:
+    """Of the code that measured; several where arms of an earlier run are on the page."""
+    commits = {str(arm["commit"]) for arm in memory.arms()} or {memory.commit}
+    return " and ".join(sorted(c[:12] + "-dirty" * c.endswith("-dirty") for c in commits))
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

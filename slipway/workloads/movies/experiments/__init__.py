@@ -1,0 +1,1 @@
+"""The recommender's experiments: each module with a DESCRIPTION and run(context) is one (slipway/experiments)."""
