@@ -38,8 +38,8 @@ class RankerConfig(Frozen):
 class LossConfig(Frozen):
     """What the ranker minimises.
 
-    full: softmax over the whole catalogue. sampled: softmax over the answer and shared uniform negatives, corrected by
-    log Q where log_q is set (Yi et al. 2019). gbce: generalised binary cross-entropy with calibration t over negatives
+    full: softmax over the whole catalogue. sampled: softmax over the answer and shared negatives, corrected by log Q
+    where log_q is set (Yi et al. 2019). gbce: generalised binary cross-entropy with calibration t over negatives
     of each position (Petrov & Macdonald 2023, gSASRec).
     """
 
@@ -47,6 +47,7 @@ class LossConfig(Frozen):
     chunked: bool = Field(True, description="full: never hold the (tokens, items) matrix")
     negatives: int = Field(256, ge=1, description="sampled, gbce")
     log_q: bool = Field(True, description="sampled")
+    proposal: Literal["uniform", "popularity"] = Field("uniform", description="sampled: what negatives are drawn from")
     t: float = Field(0.75, ge=0, le=1, description="gbce: 0 is binary cross-entropy, 1 calibrates fully")
 
 
