@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from slipway.workloads.movies.ranker.config import RankerConfig
-from slipway.workloads.movies.ranker.model import UNKNOWN_USER, Dropout, Ranker
+from slipway.workloads.movies.ranker.model import PLAIN_ATTENTION, UNKNOWN_USER, Dropout, Ranker, _attend
 
 
 def ranker(**different: object) -> Ranker:
@@ -27,6 +27,51 @@ def test_a_later_item_changes_nothing_before_it(user_dim: int) -> None:
     before, after = model(ITEMS, USER), model(changed, USER)
     torch.testing.assert_close(before[:, :5], after[:, :5])
     assert not torch.allclose(before[:, 5:], after[:, 5:], atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [1, 8, PLAIN_ATTENTION + 1])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_bf16_attention_is_causal_attention(length: int, heads: int) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(3, heads, length, 16) for _ in range(3)]
+    found, expected = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))
+    value = _attend(*(x.bfloat16() for x in found))
+    reference = torch.nn.functional.scaled_dot_product_attention(*expected, is_causal=True)
+    torch.testing.assert_close(value.float(), reference, atol=0.03, rtol=0.03)
+    value.float().square().sum().backward()
+    reference.square().sum().backward()
+    for a, b in zip(found, expected, strict=True):
+        assert (a.grad - b.grad).norm() <= 0.03 * max(b.grad.norm(), 1)
+
+
+@pytest.mark.parametrize("user_dim", [0, 8])
+def test_bf16_stays_near_fp32(user_dim: int) -> None:
+    model = ranker(user_dim=user_dim)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden, logits = model(ITEMS, USER), model.newest(ITEMS, USER)
+    assert hidden.dtype == torch.bfloat16
+    expected = model(ITEMS, USER)
+    assert (hidden - expected).norm() < 0.03 * expected.norm()
+    assert (logits[:, 1:] - model.newest(ITEMS, USER)[:, 1:]).norm() < 0.03 * model.newest(ITEMS, USER)[:, 1:].norm()
+
+
+def test_checkpointed_blocks_give_the_same_gradients() -> None:
+    model = ranker(dropout=0.3, layers=3).train()
+    found = []
+    for model.checkpoint_activations in (False, True):
+        torch.manual_seed(1)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x):
+            value = model(ITEMS, USER).square().sum()
+        model.zero_grad()
+        value.backward()
+        found.append(
+            (sum(kept), value.detach(), model.item.weight.grad.clone(), model.blocks[0].mix.weight.grad.clone())
+        )
+    (all_kept, *plain), (few_kept, *again) = found
+    assert few_kept < all_kept / 2
+    for a, b in zip(plain, again, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -82,6 +127,12 @@ def test_shared_embeddings_keep_as_often_as_they_say() -> None:
     assert (shared_items[:, 5:] == 0).all()
     assert shared_items.min() == 0
     assert shared_items.max() == 20
+    asked = torch.full((4000, 10), 20)
+    asked[:, 5:] = 0
+    assert (model.share_targets(asked) == asked).all()  # in evaluation
+    shared = model.train().share_targets(asked)
+    assert (shared[:, :5] == 20).float().mean().item() == pytest.approx(0.4 + 0.6 / 20, abs=0.02)
+    assert (shared[:, 5:] == 0).all()
 
 
 def test_embeddings_are_shared_in_training_only() -> None:
