@@ -32,7 +32,6 @@ def model_card(facts: Facts, evaluation: Evaluation, origin: Origin | None = Non
         training=facts.training,
         configuration=yaml.safe_dump(facts.training.configuration, sort_keys=False).strip(),
         e=document,
-        served=served(evaluation),
         kinds=kinds,
         checks=document.get("checks") or (),
         origin=origin,
@@ -55,19 +54,13 @@ def materials_page(materials: Sequence[Material]) -> str:
 
 def summary(evaluation: Evaluation) -> str:
     """Two sentences for a registry: the headline metric, and the gate's word."""
-    row = next(row for row in evaluation.rows if row.model == served(evaluation))
+    row = next(row for row in evaluation.rows if row.model == evaluation.served)
     found = row.intervals[evaluation.primary]
     return (
         f"{evaluation.primary} {found.value:.4f} ({found.low:.4f} to {found.high:.4f}, 95 %) of {row.model} over "
         f"{evaluation.users:,} users. The gate: {evaluation.verdict.reason}. The run's artifacts hold "
         f"cards/{MODEL_CARD} and cards/{DATA_CARD}."
     )
-
-
-def served(evaluation: Evaluation) -> str:
-    """The row of what answers requests: the last one that is no oracle, since a table goes from simple to served."""
-    named = getattr(evaluation, "served", None)
-    return str(named) if named else [row.model for row in evaluation.rows if row.model != "oracle"][-1]
 
 
 def _render(name: str, **values: object) -> str:

@@ -73,10 +73,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Origin:
-    """Which run made it: what a package's own card leaves to package.json, so that equal content is one package."""
+    """Which run made it: what a package's own card leaves to package.json, so that equal content is one package.
+
+    Where the package lies is not among it: the registry says that, and a card is read where the folder is not.
+    """
 
     version: str
-    package_uri: str
     git_commit: str
     pipeline_run: str
     mlflow_run: str
