@@ -13,6 +13,7 @@ from slipway.errors import TrackingError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
@@ -21,6 +22,7 @@ from mlflow.utils.time import get_current_time_millis
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
+BATCH = 800  # MLflow takes 1,000 metrics, params and tags together
 
 
 class Tracker:
@@ -65,7 +67,9 @@ class Tracker:
             raise _tracking_error(self.uri, error) from error
         return Run(self, run_id)
 
-    def register(self, model: str, package_uri: str, version: str, run_id: str, tags: Mapping[str, str]) -> str:
+    def register(
+        self, model: str, package_uri: str, version: str, run_id: str, tags: Mapping[str, str], description: str = ""
+    ) -> str:
         """Register a package once and give it the alias `challenger`; returns the registry's version number.
 
         The same package registered again is the same version: a step that runs twice changes nothing.
@@ -78,7 +82,11 @@ class Tracker:
             entry = same[0] if same else None
             if entry is None:
                 entry = self.client.create_model_version(
-                    model, source=package_uri, run_id=run_id, tags={"package_version": version, **tags}
+                    model,
+                    source=package_uri,
+                    run_id=run_id,
+                    tags={"package_version": version, **tags},
+                    description=description,
                 )
             self.client.set_registered_model_alias(model, CHALLENGER, entry.version)
         except MlflowException as error:
@@ -93,6 +101,30 @@ class Tracker:
             raise TrackingError(
                 f"the registry has no models:/{model}@{alias}", "run the pipeline first: slipway run"
             ) from error
+
+    def artifacts(self, model: str, alias: str, name: str, out: Path) -> Path:
+        """The folder `name` of the artifacts of the run that made models:/<model>@<alias>, copied into out."""
+        self.package_uri(model, alias)  # says it better where there is no such version
+        try:
+            run_id = str(self.client.get_model_version_by_alias(model, alias).run_id)
+            return Path(self.client.download_artifacts(run_id, name, str(out)))
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"the run that made models:/{model}@{alias} has no {name}: {error}",
+                "run the pipeline again: slipway run",
+            ) from error
+
+    def champion(self, model: str) -> str | None:
+        """Where the package behind models:/<model>@champion lies; None where there is no model, or none is champion.
+
+        Raises TrackingError when the registry cannot be asked: that is no "no champion".
+        """
+        try:
+            found = self.client.search_registered_models(filter_string=f"name='{model}'")
+            version = found[0].aliases.get(CHAMPION) if found else None
+            return None if version is None else str(self.client.get_model_version(model, version).source)
+        except MlflowException as error:
+            raise _tracking_error(self.uri, error) from error
 
 
 class Run:
@@ -118,13 +150,16 @@ class Run:
         step: int = 0,
     ) -> None:
         now = get_current_time_millis()
+        numbers = [Metric(name, float(value), now, step) for name, value in (metrics or {}).items()]
         try:
             self.tracker.client.log_batch(
                 self.id,
-                metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
+                metrics=numbers[:BATCH],
                 params=[Param(name, str(value)[:6000]) for name, value in (params or {}).items()],
                 tags=[RunTag(name, value) for name, value in (tags or {}).items()],
             )
+            for begin in range(BATCH, len(numbers), BATCH):
+                self.tracker.client.log_batch(self.id, metrics=numbers[begin : begin + BATCH])
         except MlflowException as error:
             raise _tracking_error(self.tracker.uri, error) from error
 

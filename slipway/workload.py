@@ -18,8 +18,10 @@ from slipway.package import Package, Signature, Tensors
 if TYPE_CHECKING:
     import polars as pl
 
+    from slipway.cards.facts import Facts
     from slipway.lake.lake import Lake
     from slipway.lake.ledger import Landed
+    from slipway.tuning.space import SearchSpace
     from slipway.validation.report import Report
 
 
@@ -87,6 +89,9 @@ class Workload(Protocol):
         profile or key.
         """
 
+    def search_space(self) -> "SearchSpace":
+        """Which keys of the configuration `slipway tune` may change; raises ConfigError when the file is broken."""
+
     def simulate(self, out: Path, config: Any, progress: Progress) -> None:
         """Write source files of simulated users, in a public data set's format."""
 
@@ -98,11 +103,24 @@ class Workload(Protocol):
     ) -> dict[str, float]:
         """Data set → trained models; checkpoints in resume, from which a killed run goes on."""
 
-    def evaluate(self, data: Path, model: Path, out: Path, config: Any, progress: Progress) -> Verdict:
-        """Trained models → evaluation.json and report.html in out, and the gate's verdict."""
+    def evaluate(
+        self,
+        data: Path,
+        model: Path,
+        out: Path,
+        config: Any,
+        progress: Progress,
+        champion: Mapping[str, float] | None = None,
+    ) -> Verdict:
+        """Trained models → evaluation.json and report.html in out, and the verdict: admitted only where the gate and
+        every blocking check say so. champion: the metrics of the package behind that alias, None where there is none.
+        """
 
     def export(self, data: Path, model: Path, out: Path) -> Exported:
         """Trained models → the files of a package in out, parity with the trained model checked."""
+
+    def facts(self, data: Path, model: Path) -> "Facts":
+        """What the model card and the data card say that only the workload knows. Raises SourceError, TrainingError."""
 
     def predictor(self, package: Package) -> Predictor: ...
 
@@ -137,6 +155,11 @@ class Workload(Protocol):
 
 def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(workloads.__path__) if module.ispkg)
+
+
+def folder(name: str) -> Path:
+    """Where a workload's own files lie: profiles/<profile>.yaml, search.yaml, experiments/<experiment>.py."""
+    return Path(workloads.__path__[0]) / name
 
 
 def load(name: str) -> Workload:

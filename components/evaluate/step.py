@@ -3,12 +3,18 @@
 import shutil
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from components.report import emit, step
-from slipway import workload
+from slipway import storage, workload
 from slipway.config import parse_overrides
+from slipway.errors import IntegrityError, ObjectNotFoundError, StorageError
+from slipway.package import MANIFEST, Manifest
 from slipway.settings import settings
 from slipway.tracking import Tracker
 from slipway.workload import Verdict
+
+TAG_LENGTH = 5000  # MLflow's limit; the whole reason is in evaluation.json and in the report
 
 
 def run(
@@ -18,11 +24,19 @@ def run(
     with step("evaluate") as progress:
         chosen = workload.load(workload_name)
         config = chosen.config(profile, parse_overrides(overrides))
-        with Tracker(settings().tracking, workload_name).run(run_id) as tracked:
-            verdict = chosen.evaluate(dataset, model, out, config, progress)
+        env = settings()
+        tracker = Tracker(env.tracking, workload_name)
+        with tracker.run(run_id) as tracked:
+            uri = tracker.champion(workload_name)
+            champion = None if uri is None else package_metrics(uri, env.s3_endpoint_url)
+            verdict = chosen.evaluate(dataset, model, out, config, progress, champion)
             tracked.log(
                 metrics=verdict.metrics,
-                tags={"gate": "admitted" if verdict.admitted else "refused", "gate_reason": verdict.reason},
+                tags={
+                    "gate": "admitted" if verdict.admitted else "refused",
+                    "gate_reason": verdict.reason[:TAG_LENGTH],
+                    "champion": uri or "none",
+                },
             )
             tracked.log_files(out, "evaluation")
             if not verdict.admitted:
@@ -30,3 +44,18 @@ def run(
         shutil.copyfile(out / "report.html", report)
         emit("verdict", step="evaluate", admitted=verdict.admitted, reason=verdict.reason)
         return verdict
+
+
+def package_metrics(uri: str, endpoint_url: str | None) -> dict[str, float]:
+    """Of the champion's package. Raises StorageError when it is not where the registry says, IntegrityError when its
+    package.json cannot be read: without its figures nothing can be said against it.
+    """
+    try:
+        return Manifest.model_validate_json(storage.store(uri, endpoint_url).read(MANIFEST)).metrics
+    except ObjectNotFoundError as error:
+        raise StorageError(
+            f"the registry's champion is at {uri}, but there is no {MANIFEST}",
+            "bring the package back, or remove the alias `champion` from the registry",
+        ) from error
+    except ValidationError as error:
+        raise IntegrityError(f"{uri}/{MANIFEST} is not valid: {error}") from error

@@ -4,6 +4,8 @@ Users are resampled with replacement, whole, because one user's cases depend on 
 resamples, so that the difference of two columns is the paired bootstrap (Efron & Tibshirani 1993, ch. 8; Sakai 2006).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,18 +24,21 @@ class Interval(Frozen):
     high: float
 
 
-def resampled_means(values: Floats, resamples: int, seed: int) -> Floats:
-    """(resamples, columns) means of values (users, columns), each over users drawn with replacement."""
-    users = len(values)
+def resampled_weights(users: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """(some, users) how often each user is drawn with replacement, in chunks until there are `resamples` rows."""
     rng = np.random.default_rng(seed)
     step = max(1, CHUNK_CELLS // users)
-    means = []
     for begin in range(0, resamples, step):
         n = min(step, resamples - begin)
         drawn = rng.integers(0, users, size=(n, users)) + np.arange(n)[:, None] * users
-        weights = np.bincount(drawn.ravel(), minlength=n * users).reshape(n, users)
-        means.append(weights.astype(np.float64) @ values / users)
-    return np.concatenate(means)
+        yield np.bincount(drawn.ravel(), minlength=n * users).reshape(n, users)
+
+
+def resampled_means(values: Floats, resamples: int, seed: int) -> Floats:
+    """(resamples, columns) means of values (users, columns), each over users drawn with replacement."""
+    users = len(values)
+    drawn = resampled_weights(users, resamples, seed)
+    return np.concatenate([weights.astype(np.float64) @ values / users for weights in drawn])
 
 
 def intervals(values: Floats, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> list[Interval]:

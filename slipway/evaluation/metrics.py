@@ -22,9 +22,11 @@ def chunk_cases(n_items: int) -> int:
     return max(1, CHUNK_BYTES // (4 * (n_items + 1)))
 
 
-def metric_name(metric: str, k: int, protocol: str, filtered: bool) -> str:
-    """ndcg10_full_loo_filtered: metric and cut-off, full ranking, split, and whether seen items were left out."""
-    return f"{metric}{k}_full_{protocol}_{'filtered' if filtered else 'unfiltered'}"
+def metric_name(metric: str, k: int, protocol: str, filtered: bool, among: str = "full") -> str:
+    """ndcg10_full_loo_filtered: metric and cut-off, ranked among the full catalogue, split, and whether seen items were
+    left out.
+    """
+    return f"{metric}{k}_{among}_{protocol}_{'filtered' if filtered else 'unfiltered'}"
 
 
 @dataclass(frozen=True, eq=False)

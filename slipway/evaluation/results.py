@@ -10,6 +10,11 @@ from pydantic import ValidationError
 
 from slipway.errors import SourceError
 from slipway.evaluation.bootstrap import Interval
+from slipway.evaluation.calibration import Bin
+from slipway.evaluation.checks import MEASURED, Check, Outcome
+from slipway.evaluation.fairness import Comparison
+from slipway.evaluation.measurement import Measurement
+from slipway.evaluation.slices import Slicing
 from slipway.package import Frozen
 
 DOCUMENT = "evaluation.json"
@@ -29,12 +34,21 @@ class Row(Frozen):
     cpu_seconds: float  # for scoring all cases
 
 
-class Slice(Frozen):
-    """One metric over a part of the cases, per model: mean over the cases."""
+class Table(Frozen):
+    """The same models asked in another way. metrics: model → metric → its interval, over the same users."""
 
-    label: str
+    name: str
+    title: str
     cases: int
-    values: dict[str, float]
+    metrics: dict[str, dict[str, Interval]]
+
+
+class Stage(Frozen):
+    """What one part of the whole adds: the primary metric of model minus that of over, paired."""
+
+    model: str
+    over: str
+    gain: Interval
 
 
 class Decision(Frozen):
@@ -46,20 +60,33 @@ class Decision(Frozen):
 
 
 class Evaluation(Frozen):
-    """evaluation.json. primary: the metric that the gate judges; slices: by what the cases are divided → parts."""
+    """evaluation.json. primary: the metric that the gate judges; served: the model that is judged; bar: what it must
+    beat; lineage: where it comes from; champion: its metrics, null where there is none.
+    """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     title: str
     data_sha256: str
     facts: dict[str, str]
+    lineage: dict[str, str]
+    configuration: str
     protocol: str
     filtered: bool
     k: int
     primary: str
+    served: str
+    bar: str
     users: int
     cases: int
     rows: tuple[Row, ...]
-    slices: dict[str, tuple[Slice, ...]]
+    tables: tuple[Table, ...]
+    stages: tuple[Stage, ...]
+    slicings: tuple[Slicing, ...]
+    fairness: tuple[Comparison, ...]
+    reliability: tuple[Bin, ...]
+    measurements: tuple[Measurement, ...]
+    checks: tuple[Check, ...]
+    champion: dict[str, float] | None
     verdict: Decision
     training: dict[str, tuple[tuple[float, float], ...]]  # (epoch, value) points of each curve
 
@@ -73,10 +100,21 @@ class Evaluation(Frozen):
             raise SourceError(f"{path} is no evaluation: {error}", "evaluate the model again") from error
 
     def flat(self) -> dict[str, float]:
-        """<model>/<metric> → value, and gate/<figure> → value: what trackers keep. Names hold no spaces."""
+        """What trackers keep, by names without spaces: <model>/<metric>, gate/<figure>, measured/<measurement> and
+        check/<measurement>, 1 where it passed and 0 where not.
+        """
         named = [(row.model, {n: i.value for n, i in row.intervals.items()} | row.figures) for row in self.rows]
+        for table in self.tables:
+            named += [(model, {n: i.value for n, i in found.items()}) for model, found in table.metrics.items()]
         named.append(("gate", self.verdict.metrics))
-        return {f"{model.replace(' ', '_')}/{name}": value for model, values in named for name, value in values.items()}
+        flat = {f"{model.replace(' ', '_')}/{name}": value for model, values in named for name, value in values.items()}
+        flat |= {MEASURED + m.name: m.value for m in self.measurements if m.value is not None and m.cases}
+        judged = [check for check in self.checks if check.outcome is not Outcome.NOT_MEASURED]
+        return flat | {f"check/{check.name}": float(check.outcome is Outcome.PASSED) for check in judged}
+
+    def headline(self) -> dict[str, float]:
+        """The primary metric of every model: what fits on a line of progress."""
+        return {row.model.replace(" ", "_"): row.intervals[self.primary].value for row in self.rows}
 
 
 def write(folder: Path, evaluation: Evaluation, per_user: dict[str, npt.NDArray[Any]], report: str) -> None:

@@ -15,12 +15,15 @@ from slipway.workloads.movies import dataset
 if TYPE_CHECKING:
     import polars as pl
 
+    from slipway.cards.facts import Facts
     from slipway.lake.lake import Lake
     from slipway.lake.ledger import Landed
+    from slipway.tuning.space import SearchSpace
     from slipway.validation.report import Report
     from slipway.workloads.movies.config import MoviesConfig
 
 PROFILES = Path(__file__).parent / "profiles"
+SPACE = Path(__file__).parent / "search.yaml"
 
 
 class Movies:
@@ -30,6 +33,11 @@ class Movies:
         from slipway.workloads.movies.config import MoviesConfig
 
         return configuration.load(MoviesConfig, PROFILES, profile, overrides)
+
+    def search_space(self) -> "SearchSpace":
+        from slipway.tuning import space
+
+        return space.load(SPACE)
 
     def simulate(self, out: Path, config: "MoviesConfig", progress: Progress) -> None:
         from slipway.workloads.movies.simulator import simulate
@@ -50,10 +58,18 @@ class Movies:
 
         return train(data, out, config.train, scaling, progress, resume)
 
-    def evaluate(self, data: Path, model: Path, out: Path, config: "MoviesConfig", progress: Progress) -> Verdict:
+    def evaluate(
+        self,
+        data: Path,
+        model: Path,
+        out: Path,
+        config: "MoviesConfig",
+        progress: Progress,
+        champion: Mapping[str, float] | None = None,
+    ) -> Verdict:
         from slipway.workloads.movies.evaluation import evaluate
 
-        return evaluate(data, model, out, config.evaluate, progress)
+        return evaluate(data, model, out, config.evaluate, progress, champion)
 
     def export(self, data: Path, model: Path, out: Path) -> Exported:
         from slipway.workloads.movies import golden
@@ -66,6 +82,11 @@ class Movies:
         source = dataset.read(data)
         uri = f"{source.tables[0].uri}@{source.tables[0].version}" if source.tables else ""
         return Exported(predictor.signature, pairs, source.sha256, source.events, uri)
+
+    def facts(self, data: Path, model: Path) -> "Facts":
+        from slipway.workloads.movies.facts import facts
+
+        return facts(data, model)
 
     def predictor(self, package: Package) -> Predictor:
         from slipway.workloads.movies.predictor import MoviesPredictor
