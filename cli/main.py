@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cli import data as lake
 from cli import simulate
+from cli.cards import cards
 from cli.dashboard import dashboard
 from cli.etl import etl
 from cli.experiment import experiment
@@ -187,6 +188,7 @@ def compile_(
             raise ConfigError(f"{shown} is stale", "run slipway compile and commit the result")
 
 
+app.command()(cards)
 app.command()(dashboard)
 app.command()(etl)
 app.command()(experiment)
