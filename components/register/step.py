@@ -1,4 +1,4 @@
-"""Trained models → a sealed package in the object store and a version in the MLflow registry."""
+"""Trained models → a sealed package with its cards in the object store, and a version in the MLflow registry."""
 
 import tempfile
 from datetime import UTC, datetime
@@ -6,10 +6,14 @@ from pathlib import Path
 
 from components.report import step
 from slipway import storage, workload
+from slipway.cards import card
+from slipway.cards.facts import Origin
 from slipway.evaluation.results import Evaluation
 from slipway.package import Golden, Package, Snapshot, check_golden, write_golden
 from slipway.settings import settings
 from slipway.tracking import Tracker
+
+CARDS = "cards"  # folder of the MLflow run's artifacts
 
 
 def run(workload_name: str, profile: str, run_id: str, dataset: Path, model: Path, evaluation: Path) -> str:
@@ -23,6 +27,9 @@ def run(workload_name: str, profile: str, run_id: str, dataset: Path, model: Pat
             progress("exporting to ONNX", 0.0, {})
             exported = chosen.export(dataset, model, folder)
             write_golden(folder, [Golden(inputs, outputs) for inputs, outputs in exported.golden])
+            facts, evaluated = chosen.facts(dataset, model), Evaluation.read(evaluation)
+            (folder / card.MODEL_CARD).write_text(card.model_card(facts, evaluated), "utf-8")
+            (folder / card.DATA_CARD).write_text(card.data_card(facts), "utf-8")
             package = Package.seal(
                 folder,
                 workload=workload_name,
@@ -33,7 +40,7 @@ def run(workload_name: str, profile: str, run_id: str, dataset: Path, model: Pat
                     uri=exported.data_uri or dataset.as_posix(), sha256=exported.data_sha256, events=exported.events
                 ),
                 signature=exported.signature,
-                metrics=Evaluation.read(evaluation).flat(),
+                metrics=evaluated.flat(),
             )
             progress("checking the sealed package", 0.5, {})
             predictor = chosen.predictor(Package.open(folder))
@@ -42,8 +49,21 @@ def run(workload_name: str, profile: str, run_id: str, dataset: Path, model: Pat
             if not storage.is_complete(uri, env.s3_endpoint_url):
                 storage.put_tree(folder, uri, env.s3_endpoint_url)
             tracked.log_files(folder / "package.json", "package")
+            origin = Origin(
+                version=package.version,
+                git_commit=env.git_commit,
+                pipeline_run=env.pipeline_run,
+                mlflow_run=run_id,
+                profile=profile,
+                created=package.manifest.created,
+            )
+            cards = Path(scratch) / CARDS
+            cards.mkdir()
+            (cards / card.MODEL_CARD).write_text(card.model_card(facts, evaluated, origin), "utf-8")
+            (cards / card.DATA_CARD).write_text(card.data_card(facts), "utf-8")
+            tracked.log_files(cards, CARDS)
             tags = {"git_commit": env.git_commit, "pipeline_run": env.pipeline_run, "profile": profile}
-            number = tracker.register(workload_name, uri, package.version, run_id, tags)
+            number = tracker.register(workload_name, uri, package.version, run_id, tags, card.summary(evaluated))
             tracked.log(tags={"package_uri": uri, "package_version": package.version, "model_version": number})
             tracked.finish()
         return uri
