@@ -126,18 +126,6 @@ class Tracker:
         except MlflowException as error:
             raise _tracking_error(self.uri, error) from error
 
-    def artifacts(self, model: str, alias: str, name: str, out: Path) -> Path:
-        """The folder `name` of the artifacts of the run that made models:/<model>@<alias>, copied into out."""
-        self.package_uri(model, alias)  # says it better where there is no such version
-        try:
-            run_id = str(self.client.get_model_version_by_alias(model, alias).run_id)
-            return Path(self.client.download_artifacts(run_id, name, str(out)))
-        except (MlflowException, OSError) as error:
-            raise TrackingError(
-                f"the run that made models:/{model}@{alias} has no {name}: {error}",
-                "run the pipeline again: slipway run",
-            ) from error
-
 
 class Run:
     """One run of MLflow, by id, so that several steps can write to it one after another."""
