@@ -5,15 +5,11 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from slipway import config
@@ -22,7 +18,6 @@ from slipway.settings import settings
 if TYPE_CHECKING:
     from slipway.experiments.findings import Findings
     from slipway.experiments.memory import Memory
-    from slipway.workload import Progress
 
 EVIDENCE = Path("docs/evidence/experiments")
 
@@ -62,6 +57,7 @@ def experiment(
         return
     chosen = catalogue.load(workload_name, name)
 
+    from cli.bar import bar
     from cli.inputs import Inputs
     from pipelines.fingerprint import git_commit
     from slipway.experiments import page
@@ -78,7 +74,7 @@ def experiment(
         shutil.rmtree(folder, ignore_errors=True)
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    with _bar(console) as progress:
+    with bar(console) as progress:
         read = inputs.ingested(progress)
         tracker = Tracker(env.tracking, f"{workload_name}-experiments")
         memory = Memory.open(folder, tracker, name, git_commit(), params)
@@ -114,31 +110,6 @@ def _show(console: Console, findings: "Findings") -> None:
     for row in findings.rows:
         table.add_row(*map(cell, row))
     console.print(table)
-
-
-@contextmanager
-def _bar(console: Console) -> Iterator["Progress"]:
-    """A slipway.workload.Progress on the screen: a bar on a terminal, a line per new activity elsewhere."""
-    bar = Bar(
-        SpinnerColumn(),
-        BarColumn(24),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task, said = bar.add_task("", total=1.0), ""
-
-        def show(what: str, share: float, metrics: Mapping[str, float]) -> None:
-            nonlocal said
-            facts = " ".join(f"{label} {value:,.4g}" for label, value in metrics.items())
-            bar.update(task, completed=share, description=f"{what} {facts}")
-            if what != said and not console.is_terminal:
-                console.print(f"{share:4.0%} {what}", highlight=False, soft_wrap=True)
-            said = what
-
-        yield show
 
 
 def _commits(memory: "Memory") -> str:

@@ -18,6 +18,7 @@ from cli.cards import cards
 from cli.dashboard import dashboard
 from cli.etl import etl
 from cli.experiment import experiment
+from cli.tune import tune
 from slipway import config, workload
 from slipway.errors import ConfigError, SlipwayError
 from slipway.settings import settings
@@ -193,6 +194,7 @@ app.command()(dashboard)
 app.command()(etl)
 app.command()(experiment)
 app.command()(lake.ingest)
+app.command()(tune)
 app.add_typer(lake.data, name="data")
 app.add_typer(simulate.app, name="simulate")
 

@@ -17,7 +17,7 @@ DESCRIPTION = "DESCRIPTION"
 def known(workload_name: str) -> dict[str, str]:
     """Name → description, sorted; modules without a DESCRIPTION are parts that experiments share."""
     workload.load(workload_name)  # refuses an unknown one
-    folder = Path(workloads.__path__[0]) / workload_name / "experiments"
+    folder = workload.folder(workload_name) / "experiments"
     found = {}
     for module in sorted(m.name for m in pkgutil.iter_modules([str(folder)])):
         description = _description(folder / f"{module}.py")
