@@ -82,7 +82,7 @@ def uplift(data: Path, subject: Subject, progress: Progress, span: Span = QUICK)
     try:
         market = Market.open(data, subject.whole, Setting(), span)
     except SourceError as error:
-        return Measurement(name=NAME, kind=Kind.METRIC, value=None, cases=0, detail=error.message)
+        return Measurement(name=NAME, kind=Kind.METRIC, value=None, cases=0, detail=f"{error.message}: {error.remedy}")
     before = trial.run(market, Editorial(market), progress)
     after = trial.run(market, Scored("served", subject, market), progress)
     if not before.plays.sum():

@@ -66,7 +66,8 @@ class Market:
             config = OracleFile.model_validate_json(path.read_bytes()).config
         except (OSError, ValueError) as error:
             raise SourceError(
-                f"{path} cannot be read", "only simulated people can be asked what they would do"
+                f"this data set has no {ORACLE} that can be read",
+                "only simulated people can be asked what they would do",
             ) from error
         market = cls(config, whole, setting, span)
         market._check()
