@@ -1,0 +1,30 @@
+"""An order that is relevant and not all the same. Knows scores and vectors; knows no item and no model."""
+
+import numpy as np
+
+from slipway.workloads.movies.interactions import IntArray
+from slipway.workloads.movies.scorer import Scores
+
+
+def mmr(score: Scores, vectors: Scores, weight: float, k: int) -> IntArray:
+    """(min(k, C),) int64 places of (C,) scores, best first, by maximal marginal relevance.
+
+    Each next one has the largest (1 - weight) * score - weight * (its largest cosine to those chosen before), with the
+    scores scaled to 0..1 (Carbonell & Goldstein 1998). weight 0 is the order of the scores; ties keep their order.
+    vectors: (C, d), any length; a zero vector is like nothing.
+    """
+    k = min(k, len(score))
+    if weight == 0 or k < 2:
+        return np.argsort(-score, kind="stable")[:k].astype(np.int64)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    low, high = float(score.min()), float(score.max())
+    relevance = (1 - weight) * (score - low) / max(high - low, 1e-12)
+    alike = np.full(len(score), -1.0, dtype=np.float32)
+    order = np.empty(k, dtype=np.int64)
+    order[0] = np.argmax(score)
+    relevance[order[0]] = -np.inf
+    for place in range(1, k):
+        np.maximum(alike, unit @ unit[order[place - 1]], out=alike)
+        order[place] = np.argmax(relevance - weight * alike)
+        relevance[order[place]] = -np.inf
+    return order
