@@ -4,6 +4,7 @@ model_card is after Mitchell et al. 2019 ("Model Cards for Model Reporting"), da
 ("Data Cards"). What an evaluation has not measured is left out with a sentence, never an error.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -73,7 +74,7 @@ def _render(name: str, **values: object) -> str:
     )
     environment.filters |= {"cell": _cell, "number": _number, "words": lambda name: str(name).replace("_", " ")}
     template = environment.from_string(files("slipway.cards").joinpath(name).read_text("utf-8"))
-    return template.render(**values)
+    return re.sub(r"\n{3,}", "\n\n", template.render(**values)).rstrip("\n") + "\n"
 
 
 def _cell(text: object) -> str:

@@ -134,16 +134,14 @@ def facts():
 
 
 def rows(text):
-    """Each table's rows have as many cells as its head."""
-    head = None
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            head = None
-            continue
-        cells = line.replace("\\|", "").count("|")
-        head = head or cells
-        assert cells == head, line
-        yield line
+    """Lines of the tables, each of which is whole: a head, a rule, and rows of as many cells."""
+    for block in text.split("\n\n"):
+        table = [line for line in block.splitlines() if line.startswith("|")]
+        if table:
+            assert len(table) == len(block.splitlines()), block
+            assert set(table[1]) <= set("|-"), block
+            assert len({line.replace("\\|", "").count("|") for line in table}) == 1, block
+        yield from table
 
 
 def test_everything_that_was_measured_is_on_the_card(facts):
