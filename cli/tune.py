@@ -185,8 +185,12 @@ def _search(console: Console, env: Settings, study: "Study", concurrency: int, t
     console.print(f"study     {plan.name} in {study.folder}", highlight=False, soft_wrap=True)
     run = _run(Tracker(env.tracking, f"{plan.workload}-tuning"), study)
     with run:
-        with _table(console, study) as changed:
-            search.run(study, Diary(run, changed), concurrency)
+        try:
+            with _table(console, study) as changed:
+                search.run(study, Diary(run, changed), concurrency)
+        except KeyboardInterrupt:
+            console.print(f"go on with: slipway tune --resume {plan.name}", highlight=False, soft_wrap=True)
+            raise
         best = study.best()
         base = yaml.safe_load((workload.folder(plan.workload) / "profiles" / f"{plan.profile}.yaml").read_text()) or {}
         profile.write(target, study, base)

@@ -61,7 +61,7 @@ class Listener(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         spent = float(result["cpu_seconds"])
         if spent >= record.cpu_seconds:  # not one that a resumed trial only repeats
             run.log(metrics={space.metric: result["value"], "cpu_seconds": spent}, step=int(result["epoch"]))
-        final = {name: float(value) for name, value in result.get("final", {}).items()}
+        final = record.final | {name: float(value) for name, value in result.get("final", {}).items()}
         run.log(metrics={f"final/{name}": value for name, value in final.items()})
         state = State.finished if result.get("done") and "final" in result else State.running
         spent = max(spent, record.cpu_seconds)

@@ -106,6 +106,9 @@ class _Training(threading.Thread):
         plan, known = self._study.plan, reports(self._place)
         for report in known:
             self._report(report)
+        past = self._study.find(self._point)
+        if past is not None and past.record.final:  # proposed a second time
+            return {**known[-1].model_dump(), "cpu_seconds": past.record.cpu_seconds, "final": past.record.final}
         before = known[-1].cpu_seconds if known else 0.0
         chosen = workload.load(plan.workload)
         point = nest({**plan.space.trial, **plan.space.settle(self._point)})
