@@ -43,6 +43,13 @@ def test_an_open_gate_registers_a_package_that_opens_and_trains_nothing_again(cl
     manifest = Package.open(tmp_path / "package").manifest
     assert uri.endswith(manifest.version)
     assert manifest.pipeline_run == outcome.name
+    cards = Tracker(env.tracking, "movies").artifacts("movies", "challenger", "cards", tmp_path)
+    for name in ("model_card.md", "data_card.md"):
+        assert name in manifest.files, "sealed with the package"
+        assert len((cards / name).read_text()) > 2_000
+    assert f"`{manifest.version}`" in (cards / "model_card.md").read_text(), "the run's card says which package it is"
+    assert outcome.name in (cards / "model_card.md").read_text()
+    assert "package.json beside this card" in (tmp_path / "package" / "model_card.md").read_text()
     assert manifest.metrics["gate/gain"] == pytest.approx(
         Tracker(env.tracking, "movies").client.get_run(outcome.run_id).data.metrics["gate/gain"]
     )
