@@ -89,6 +89,10 @@ class Subject:
                 years[index] = year
         return years
 
+    def words(self, items: npt.ArrayLike) -> str:
+        """Titles of item indices, for a person to read."""
+        return ", ".join(self.titles[item] for item in np.asarray(items, dtype=np.int64).tolist() if item) or "nothing"
+
     def rng(self, purpose: str) -> np.random.Generator:
         """A generator of its own for each test, so that a new test changes no other's draws."""
         return np.random.default_rng([self.seed, *purpose.encode()])

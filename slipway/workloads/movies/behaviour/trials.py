@@ -1,0 +1,117 @@
+"""How a test that was tried many times becomes one measurement. Knows trials, shares and intervals; knows no model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from slipway.evaluation.bootstrap import resampled_means
+from slipway.evaluation.measurement import Kind, Measurement
+
+Floats = npt.NDArray[np.float64]
+
+SHOWN = 5  # examples of one measurement
+Z = 1.959964  # two-sided 95 %
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One question and whether its answer was wrong; words: the question and the answer, for a person.
+
+    badness orders failures, the worst first.
+    """
+
+    failed: bool
+    words: str
+    badness: float = 0.0
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927): it stays inside 0..1 and is right at 0 and at n, too."""
+    share, z2 = hits / n, Z * Z
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def failure_rate(name: str, kind: Kind, trials: Sequence[Trial], detail: str, absent: str = "") -> Measurement:
+    """The share of trials that failed, with the worst of them. absent: why there may be no trial at all."""
+    if not trials:
+        return unmeasured(name, kind, absent)
+    failures = sorted((trial for trial in trials if trial.failed), key=lambda trial: -trial.badness)
+    low, high = wilson(len(failures), len(trials))
+    return Measurement(
+        name=name,
+        kind=kind,
+        value=len(failures) / len(trials),
+        cases=len(trials),
+        low=low,
+        high=high,
+        detail=f"share of failures, smaller is better: {detail}",
+        examples=tuple(trial.words for trial in failures[:SHOWN]),
+    )
+
+
+def mean(
+    name: str,
+    kind: Kind,
+    values: npt.ArrayLike,
+    detail: str,
+    examples: Sequence[str] = (),
+    absent: str = "",
+    seed: int = 0,
+) -> Measurement:
+    """The mean of values (cases,), with its bootstrap interval."""
+    column = np.asarray(values, dtype=np.float64)
+    if not len(column):
+        return unmeasured(name, kind, absent)
+    low, high = np.quantile(resampled_means(column[:, None], RESAMPLES, seed)[:, 0], [0.025, 0.975])
+    return Measurement(
+        name=name,
+        kind=kind,
+        value=float(column.mean()),
+        cases=len(column),
+        low=float(low),
+        high=float(high),
+        detail=detail,
+        examples=tuple(examples[:SHOWN]),
+    )
+
+
+def ratio(
+    name: str,
+    kind: Kind,
+    above: Floats,
+    below: Floats,
+    detail: str,
+    absent: str = "",
+    paired: bool = True,
+    seed: int = 0,
+) -> Measurement:
+    """mean(above) / mean(below) with its bootstrap interval. paired: both are of the same cases, drawn together."""
+    if not len(above) or not len(below) or not below.any():
+        return unmeasured(name, kind, absent or "the denominator is 0")
+    if paired:
+        means = resampled_means(np.stack([above, below], axis=1), RESAMPLES, seed)
+        numerators, denominators = means[:, 0], means[:, 1]
+    else:
+        numerators = resampled_means(above[:, None], RESAMPLES, seed)[:, 0]
+        denominators = resampled_means(below[:, None], RESAMPLES, seed + 1)[:, 0]
+    drawn = numerators[denominators > 0] / denominators[denominators > 0]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Measurement(
+        name=name,
+        kind=kind,
+        value=float(above.mean() / below.mean()),
+        cases=min(len(above), len(below)),
+        low=float(low),
+        high=float(high),
+        detail=f"{detail} ({above.mean():.4f} against {below.mean():.4f})",
+    )
+
+
+def unmeasured(name: str, kind: Kind, why: str) -> Measurement:
+    return Measurement(name=name, kind=kind, value=None, cases=0, detail=f"could not be asked: {why}")
