@@ -78,13 +78,19 @@ def _soft(name: str) -> Markup:
     return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
 
 
-def _behaviour(evaluation: Evaluation) -> list[tuple[str, list[tuple[Measurement, Check | None]]]]:
+Finding = tuple[Measurement, Check | None]
+
+
+def _behaviour(evaluation: Evaluation) -> list[tuple[str, list[Finding], list[Measurement]]]:
+    """Of each kind: what was measured, the failed first, and what this data could not be asked."""
     of = {check.name: check for check in evaluation.checks}
     found = []
     for kind, title in BEHAVIOUR.items():
-        some = [(m, of.get(m.name)) for m in evaluation.measurements if m.kind is kind]
+        some = [m for m in evaluation.measurements if m.kind is kind]
+        measured = [(m, of.get(m.name)) for m in some if m.value is not None]
+        measured.sort(key=lambda pair: pair[1] is None or pair[1].outcome is not Outcome.FAILED)
         if some:
-            found.append((title, some))
+            found.append((title, measured, [m for m in some if m.value is None]))
     return found
 
 

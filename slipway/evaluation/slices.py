@@ -135,7 +135,8 @@ def _slice(key: str, label: str, cases: int, sums: Floats, bounds: Floats, absen
 
 def measurements(slicings: Iterable[Slicing], metric: str, bar: str) -> list[Measurement]:
     """slice_<key>_<part>: the served model's metric; slice_<key>_<part>_gain: over the bar; and, of each slicing,
-    slice_<key>_least_gain: its part with the least gain, where enough users are to tell.
+    slices_<key>_least_gain: its part with the least gain, where enough users are to tell, and slices_<key>_sure_gain:
+    the smallest upper end of those intervals. Below 0, some part is worse off than under the bar beyond doubt.
     """
     found = []
     for slicing in slicings:
@@ -155,28 +156,33 @@ def measurements(slicings: Iterable[Slicing], metric: str, bar: str) -> list[Mea
                         detail=part.note or f"{about}; {slicing.title}: {part.label}, {part.users:,} users",
                     )
                 )
-        found.append(_least(slicing, metric, bar))
+        found += _least(slicing, metric, bar)
     return found
 
 
-def _least(slicing: Slicing, metric: str, bar: str) -> Measurement:
+def _least(slicing: Slicing, metric: str, bar: str) -> list[Measurement]:
     sure = [part for part in slicing.parts if part.users >= FEW]
-    name = f"slice_{slicing.key}_least_gain"
+    names = [f"slices_{slicing.key}_{what}_gain" for what in ("least", "sure")]
     if not sure:
         why = slicing.absent or f"no part has {FEW} users"
-        return Measurement(name=name, kind=Kind.SLICE, value=None, cases=0, detail=why)
-    least = min(sure, key=lambda part: part.values[GAIN].value)
-    gain = least.values[GAIN]
-    return Measurement(
-        name=name,
-        kind=Kind.SLICE,
-        value=gain.value,
-        cases=least.cases,
-        low=gain.low,
-        high=gain.high,
-        detail=f"{metric} over {bar}, least for {slicing.title}: {least.label}, {least.users:,} users",
-        examples=tuple(
-            f"{part.label}: {part.values[GAIN].value:+.4f} ({part.cases:,} cases of {part.users:,} users)"
-            for part in sorted(sure, key=lambda part: part.values[GAIN].value)[:3]
-        ),
-    )
+        return [Measurement(name=name, kind=Kind.SLICE, value=None, cases=0, detail=why) for name in names]
+    by_gain = sorted(sure, key=lambda part: part.values[GAIN].value)
+    by_bound = sorted(sure, key=lambda part: part.values[GAIN].high or 0.0)
+    found = []
+    for name, order in zip(names, (by_gain, by_bound), strict=True):
+        part = order[0]
+        gain = part.values[GAIN]
+        about = "of the part that gains least" if order is by_gain else "at most, of the part that surely gains least"
+        found.append(
+            Measurement(
+                name=name,
+                kind=Kind.SLICE,
+                value=gain.value if order is by_gain else gain.high,
+                cases=part.cases,
+                low=gain.low if order is by_gain else None,
+                high=gain.high if order is by_gain else None,
+                detail=f"{metric} over {bar} {about} by {slicing.title}: {part.label}, {part.users:,} users",
+                examples=tuple(f"{p.label}: {p.values[GAIN].value:+.4f} ({p.users:,} users)" for p in order[:3]),
+            )
+        )
+    return found

@@ -85,7 +85,7 @@ def evaluate(
 
     question = Question.of(asked, config.k, config.resamples, config.seed)
     stages = Stages.load(data, model, asked)
-    collected = collect(stages, asked, config.k, progress, ASKING)
+    collected = collect(stages, asked, config.k, config.seed, progress, ASKING)
     served = stages.served
     summary = summarise(collected, question, served.name)
     subject = Subject(

@@ -13,7 +13,6 @@ from slipway.evaluation.fairness import Attribute
 from slipway.evaluation.slices import Division
 from slipway.workloads.movies.interactions import IntArray, Interactions
 
-QUARTERS = ("least active", "less active", "more active", "most active")
 LENGTHS = (1, 6, 11, 21, 51, 101, 201)  # first history length of each slice
 SHORT = 5  # events: a history up to here is a new user's
 RARE = 10  # training events: an item below is new, or as good as new
@@ -152,16 +151,21 @@ def _numbered(values: pl.Series, labels: Sequence[str]) -> IntArray:
 
 
 def _activity(crowd: Crowd) -> Division:
-    """Quarters of the users who are asked, by how much of theirs was trained on."""
+    """Who was not there in training, and thirds of the other users who are asked, by how much of theirs was."""
     trained = crowd.train.lengths
-    asked = np.unique(crowd.owners)
-    edges = np.quantile(trained[asked], [0.25, 0.5, 0.75])
-    bounds = [0, *(int(np.floor(edge)) + 1 for edge in edges)]
-    ranges = [f"up to {bounds[1] - 1:,}", *(f"{a:,}–{b - 1:,}" for a, b in pairwise(bounds[1:])), f"from {bounds[3]:,}"]
-    labels = {f"quarter{i + 1}": f"{QUARTERS[i]}: {ranges[i]} events" for i in range(4)}
-    return Division.of(
-        "activity", "user activity in training", labels, np.searchsorted(edges, trained[crowd.owners], side="left")
-    )
+    there = trained[np.unique(crowd.owners)]
+    there = there[there > 0]
+    edges = np.floor(np.quantile(there, [1 / 3, 2 / 3])) if len(there) else np.array([0.0, 0.0])
+    low, high = (int(edge) for edge in edges)
+    middle = f"{low + 1:,}–{high:,} events" if high > low else "no other number of events"
+    labels = {
+        "none": "no events in training",
+        "least": f"least active third: up to {low:,} events",
+        "middle": f"middle third: {middle}",
+        "most": f"most active third: over {high:,} events",
+    }
+    part = np.searchsorted([0, low, max(high, low)], trained[crowd.owners], side="left")
+    return Division.of("activity", "user activity in training", labels, part)
 
 
 def _deciles(crowd: Crowd) -> Division:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from slipway.errors import TrainingError
 from slipway.evaluation import metrics
+from slipway.evaluation.sampled import sampled_ranks
 from slipway.workload import Progress
 from slipway.workloads.movies.baselines import Counts, Popularity, RepeatLast, markov
 from slipway.workloads.movies.cases import Asked
@@ -21,6 +22,7 @@ from slipway.workloads.movies.ranker.scorer import RankerScorer
 from slipway.workloads.movies.scorer import Scorer, Scores
 
 COMBINED = "combined"
+NEGATIVES = 100
 BASELINES = ("counts", "markov", "popularity", "repeat last")
 
 Floats = npt.NDArray[np.float64]
@@ -28,9 +30,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass
 class Answers:
-    """What one model answered, chunk by chunk: in the end an entry per case."""
+    """What one model answered, chunk by chunk: in the end an entry per case; sampled: ranks among 100 negatives."""
 
     ranks: list[IntArray] = field(default_factory=list)
+    sampled: list[IntArray] = field(default_factory=list)
     top: list[IntArray] = field(default_factory=list)
     finite: bool = True
     cpu_seconds: float = 0.0
@@ -44,6 +47,10 @@ class Answers:
     @property
     def all_ranks(self) -> IntArray:
         return np.concatenate(self.ranks)
+
+    @property
+    def all_sampled(self) -> IntArray:
+        return np.concatenate(self.sampled)
 
     @property
     def all_top(self) -> IntArray:
@@ -105,17 +112,22 @@ class Stages:
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """answers: by model, in the table's order; probabilities: (cases, k) of what was served, by the scores shown."""
+    """answers: by model, in the table's order; probabilities: (cases, k) of what was served, by the scores shown;
+    sampled: whether ranks among negatives were taken, which needs items that each user has not seen.
+    """
 
     answers: dict[str, Answers]
     probabilities: Floats
+    sampled: bool
 
 
-def collect(stages: Stages, asked: Asked, k: int, progress: Progress, share: float) -> Collected:
-    """Ask every model every case; progress goes from 0 to share."""
+def collect(stages: Stages, asked: Asked, k: int, seed: int, progress: Progress, share: float) -> Collected:
+    """Ask every model every case; progress goes from 0 to share. seed: of the negatives, the same for every model."""
     answers: dict[str, Answers] = {}
     shown: list[Floats] = []
     whole, cases = asked.whole, asked.crowd.cases
+    history = cases - whole.indptr[asked.crowd.owners]
+    sampled = asked.filtered and bool((history + 1 < whole.n_items).all())
     step = metrics.chunk_cases(whole.n_items)
     for begin in range(0, len(cases), step):
         positions = cases[begin : begin + step]
@@ -123,11 +135,14 @@ def collect(stages: Stages, asked: Asked, k: int, progress: Progress, share: flo
         seen = whole.before(positions) if asked.filtered else None
         for name, scores, seconds in stages.scores(whole, positions):
             ranking = metrics.rank(scores, targets, k, seen)
-            answers.setdefault(name, Answers()).add(ranking, seconds)
+            given = answers.setdefault(name, Answers())
+            given.add(ranking, seconds)
+            if sampled and seen is not None:
+                given.sampled.append(sampled_ranks(scores, targets, seen, NEGATIVES, [seed, begin]))
             if name == stages.served.name:
                 shown.append(probabilities(scores, ranking.top, seen))
         progress("evaluate", share * min(begin + step, len(cases)) / len(cases), {})
-    return Collected(answers, np.concatenate(shown))
+    return Collected(answers, np.concatenate(shown), sampled)
 
 
 def probabilities(scores: Scores, top: IntArray, seen: tuple[IntArray, IntArray] | None) -> Floats:

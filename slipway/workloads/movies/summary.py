@@ -19,7 +19,7 @@ from slipway.evaluation.slices import Division, Slicing
 from slipway.workloads.movies.cases import Asked
 from slipway.workloads.movies.slices import attributes, divisions
 from slipway.workloads.movies.splits import Protocol
-from slipway.workloads.movies.stages import BASELINES, Collected
+from slipway.workloads.movies.stages import BASELINES, NEGATIVES, Collected
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -197,6 +197,10 @@ def _asides(question: Question, collected: Collected) -> list[_Aside]:
         ranks = {model: given.all_ranks for model, given in collected.answers.items()}
         title = "Each user's last event only, in place of a sample of all that came after the split"
         found.append(_Aside("last", title, f"{Protocol.TEMPORAL.value}_last", "full", ranks, asked.last))
+    if collected.sampled:
+        ranks = {model: given.all_sampled for model, given in collected.answers.items()}
+        title = f"Ranked among {NEGATIVES} random unseen items, as older papers do: it flatters every model"
+        found.append(_Aside("sampled", title, asked.protocol.value, f"sampled{NEGATIVES}", ranks, asked.judged))
     return found
 
 
