@@ -19,7 +19,9 @@ def code_version() -> str:
     digest = hashlib.sha256()
     for package in STEP_CODE:
         for path in sorted((ROOT / package).rglob("*")):
-            if path.suffix in {".py", ".yaml", ".html"}:
+            if (
+                path.suffix in {".py", ".yaml", ".html", ".md"} and path.name != "README.md"
+            ):  # the other .md are templates
                 digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

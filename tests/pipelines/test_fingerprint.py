@@ -18,7 +18,11 @@ def test_code_version_changes_with_a_line_of_a_step(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
     first = fingerprint.code_version()
     (tmp_path / "README.md").write_text("docs do not count")
+    (tmp_path / "components" / "README.md").write_text("nor does a step's page")
     assert fingerprint.code_version() == first
+    (tmp_path / "slipway" / "card.md").write_text("a template does")
+    first, before = fingerprint.code_version(), first
+    assert first != before
     source.write_text("x = 2\n")
     assert fingerprint.code_version() != first
 

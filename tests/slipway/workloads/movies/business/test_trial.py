@@ -5,6 +5,7 @@ import pytest
 
 from slipway.workloads.movies.business import trial
 from slipway.workloads.movies.business.arms import Editorial, Scored
+from slipway.workloads.movies.simulator.logged import rounds
 
 
 class Watch:
@@ -76,3 +77,17 @@ def test_an_empty_row_starts_nothing(town):
     assert empty.plays.sum() == 0
     assert empty.films == 0
     assert empty.found.sum() > 0, "people still search"
+
+
+def test_a_visit_that_is_begun_before_the_row_is_chosen_is_the_simulator_s_own(town):
+    """Begun twice, a taste would move twice, and no figure would be of the world that docs/simulator.md describes."""
+    market = town.market(visits=200, days=2)
+    crowd, plays = market.crowd(), 0
+    arm = Watch(Editorial(market))
+    taken = trial.run(market, arm, silent)
+    row = np.array(arm.shown[0][1])
+    for pages in market.days():
+        for together in rounds(pages.person):
+            acts = crowd.act(pages.take(together), np.tile(row, (len(together), 1)))
+            plays += int(((acts.rating == 0) & (acts.position > 0)).sum())
+    assert plays == taken.plays.sum() > 0
