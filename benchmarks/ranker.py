@@ -49,7 +49,7 @@ def measure(source: Path, folder: Path, overrides: dict[str, Any]) -> dict[str, 
     def say(what: str, share: float, metrics: Any) -> None:
         print(f"{what} {share:.0%}", {name: round(value, 4) for name, value in metrics.items()}, flush=True)
 
-    train(folder / "data", folder / "model", config, Scaling(), say, folder / "resume")
+    train(folder / "data", folder / "model", config, Scaling(), say, (folder / "resume").absolute().as_uri())
     timed("train", begun)
     begun = time.process_time()
     evaluate(

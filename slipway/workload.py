@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Where a model trains; num_workers 0 is in this very process, without a Ray cluster."""
+    """Where a model trains; num_workers 0 is in this very process, without a Ray cluster.
+
+    s3_endpoint_url: of the object store that checkpoints go to, where it is S3 and not AWS's own.
+    """
 
     num_workers: int = 0
     use_gpu: bool = False
+    s3_endpoint_url: str | None = None
 
 
 Progress = Callable[[str, float, Mapping[str, float]], None]
@@ -99,9 +103,11 @@ class Workload(Protocol):
         """Source files → the workload's data set; returns counts. Raises SourceError."""
 
     def train(
-        self, data: Path, out: Path, config: Any, scaling: Scaling, progress: Progress, resume: Path
+        self, data: Path, out: Path, config: Any, scaling: Scaling, progress: Progress, checkpoints: str
     ) -> dict[str, float]:
-        """Data set → trained models; checkpoints in resume, from which a killed run goes on."""
+        """Data set → trained models. checkpoints: a URI (file:///… or s3://…) below which this training alone writes,
+        and from which it goes on when it was killed.
+        """
 
     def evaluate(
         self,

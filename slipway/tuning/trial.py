@@ -127,7 +127,7 @@ class _Training(threading.Thread):
             append(self._place, known[-1])
             self._report(known[-1])
 
-        scaling, checkpoints = Scaling(0, plan.use_gpu), self._place / "checkpoints"
+        scaling, checkpoints = Scaling(0, plan.use_gpu), (self._place / "checkpoints").absolute().as_uri()
         final = chosen.train(plan.data_set, self._place / "model", config, scaling, progress, checkpoints)
         if not known:
             raise TrainingError(

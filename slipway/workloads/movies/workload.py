@@ -52,11 +52,11 @@ class Movies:
         return {"events": found.events, "users": found.users, "items": found.items, "quarantined": quarantined}
 
     def train(
-        self, data: Path, out: Path, config: "MoviesConfig", scaling: Scaling, progress: Progress, resume: Path
+        self, data: Path, out: Path, config: "MoviesConfig", scaling: Scaling, progress: Progress, checkpoints: str
     ) -> dict[str, float]:
         from slipway.workloads.movies.ranker.training import train
 
-        return train(data, out, config.train, scaling, progress, resume)
+        return train(data, out, config.train, scaling, progress, checkpoints)
 
     def evaluate(
         self,

@@ -19,7 +19,7 @@ from slipway.workloads.movies.interactions import Interactions
 from slipway.workloads.movies.ranker import loss
 from slipway.workloads.movies.ranker.batches import Batch, batches
 from slipway.workloads.movies.ranker.config import LossConfig, RankerConfig
-from slipway.workloads.movies.ranker.loop import autocast, computes_bf16
+from slipway.workloads.movies.ranker.device import autocast, computes_bf16
 from slipway.workloads.movies.ranker.model import Ranker
 
 Look = Callable[[Ranker], dict[str, float]]

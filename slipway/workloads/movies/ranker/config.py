@@ -67,13 +67,14 @@ class TrainConfig(Frozen):
     tokens_per_step: int = Field(4096, ge=1, description="padded; of each worker and each accumulated part")
     accumulation: int = Field(1, ge=1, description="parts whose gradients add up to one step")
     clip_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average, validated too; 0: none")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the machine computes in it"
     )
     activation_checkpointing: bool = Field(False, description="recompute blocks in the backward pass: less memory")
     strategy: Literal["ddp", "fsdp"] = Field("ddp", description="many workers: whole copies, or sharded parameters")
     shard_events: int = Field(1_000_000, ge=1, description="events of one Parquet shard: what a worker holds at once")
-    checkpoint_every: int | None = Field(None, ge=1, description="steps; by default after each epoch")
+    checkpoint_every: int | None = Field(None, ge=1, description="steps; beside the end of each epoch")
     max_failures: int = Field(1, ge=0, description="how often lost workers are started again")
     validate_every: int = Field(1, ge=1, description="epochs")
     validation_cases: int = Field(1000, ge=1, description="drawn once by seed")

@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -25,7 +26,7 @@ from slipway.workloads.movies.baselines import Counts
 from slipway.workloads.movies.combine import Combination, CombinedScorer
 from slipway.workloads.movies.dataset import DataSet
 from slipway.workloads.movies.interactions import Interactions
-from slipway.workloads.movies.ranker import checkpoint, distribution, loop
+from slipway.workloads.movies.ranker import checkpoint, distribution, loop, shards
 from slipway.workloads.movies.ranker.config import TrainConfig
 from slipway.workloads.movies.ranker.loop import Task
 from slipway.workloads.movies.ranker.resume import State
@@ -36,8 +37,14 @@ from slipway.workloads.movies.splits import Protocol, choose, split
 RANKER = "train ranker"
 
 
+UNDECIDING = {"max_failures", "checkpoint_every", "counts", "rerank"}  # the ranker comes out the same
+
+
 class Record(Frozen):
-    """training.json. cpu_seconds: of everything, all workers, resumed parts included."""
+    """training.json. cpu_seconds: of everything, all workers, resumed parts included; computed: by what.
+
+    tracking_seconds: how long reporting progress held this training up, of wall_seconds; this process's part only.
+    """
 
     config: TrainConfig
     protocol: Protocol
@@ -45,18 +52,24 @@ class Record(Frozen):
     epochs: list[dict[str, float]]
     best_epoch: int = Field(ge=0)
     cpu_seconds: float
+    wall_seconds: float
+    tracking_seconds: float
+    tracking_share: float
+    computed: dict[str, str]
     validation: dict[str, float]
 
 
 def train(
-    data: Path, out: Path, config: TrainConfig, scaling: Scaling, progress: Progress, resume: Path
+    data: Path, out: Path, config: TrainConfig, scaling: Scaling, progress: Progress, checkpoints: str
 ) -> dict[str, float]:
     """Train counts, ranker and their combination; returns the final metrics.
 
-    Checkpoints lie in resume; a run that was killed goes on after its last whole epoch, to the same result. out is
-    written at the end, whole. Raises TrainingError, SourceError.
+    Checkpoints and the training data as shards lie below checkpoints, a URI; a run that was killed goes on after its
+    last checkpoint, to the same result. out is written at the end, whole. Raises TrainingError, SourceError,
+    StorageError.
     """
-    begun = time.process_time()
+    begun, clock = time.process_time(), time.perf_counter()
+    progress = told = _Timed(progress)
     snapshot = dataset.read(data)
     whole = Interactions.from_events(dataset.scan_events(data).collect())
     protocol = choose(config.protocol, snapshot.timed)
@@ -67,11 +80,15 @@ def train(
     validation = Validation.draw(
         whole, parts.validation, filter_seen=not snapshot.repeats, limit=config.validation_cases, seed=config.seed
     )
-    task = Task(parts.train, validation, config, fingerprint(config, snapshot, protocol))
+    if not len(validation.cases):
+        raise TrainingError("nothing is left to validate on", "bring more users, or longer histories")
+    source = hashlib.sha256(f"{snapshot.sha256} {protocol} {config.shard_events}".encode()).hexdigest()[:12]
+    written = shards.write(parts.train, f"{checkpoints}/data-{source}", config.shard_events, scaling.s3_endpoint_url)
+    task = Task(written, validation.compact(), config, fingerprint(config, snapshot, protocol))
     progress(RANKER, 0.0, {})
     beside = time.process_time() - begun
     state = distribution.fit(
-        task, scaling, resume, lambda epoch, record: progress(RANKER, 0.95 * epoch / config.epochs, record)
+        task, scaling, checkpoints, lambda epoch, record: progress(RANKER, 0.95 * epoch / config.epochs, record)
     )
     begun = time.process_time()
     progress("combine ranker and counts", 0.95, {})
@@ -83,6 +100,7 @@ def train(
         f"validation_ndcg10_{s.name}": float(validation.ndcg(s).mean())
         for s in (counts, scorer, CombinedScorer(scorer, counts, combination))
     }
+    wall = time.perf_counter() - clock
     record = Record(
         config=config,
         protocol=protocol,
@@ -90,6 +108,10 @@ def train(
         epochs=state.history,
         best_epoch=state.best_epoch,
         cpu_seconds=state.cpu_seconds + beside + time.process_time() - begun,
+        wall_seconds=wall,
+        tracking_seconds=told.seconds,
+        tracking_share=told.seconds / wall,
+        computed=loop.computed(task, scaling.use_gpu),
         validation=final,
     )
     _write(out, state, scorer, counts, combination, record, filter_seen=not snapshot.repeats)
@@ -98,8 +120,22 @@ def train(
     return metrics
 
 
+class _Timed:
+    """A progress callback that knows how long it took."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds = 0.0
+
+    def __call__(self, what: str, share: float, metrics: Mapping[str, float]) -> None:
+        begun = time.perf_counter()
+        self.progress(what, share, metrics)
+        self.seconds += time.perf_counter() - begun
+
+
 def fingerprint(config: TrainConfig, snapshot: DataSet, protocol: Protocol) -> str:
-    text = json.dumps([config.model_dump(mode="json"), snapshot.sha256, protocol], sort_keys=True)
+    """Of what decides the ranker."""
+    text = json.dumps([config.model_dump(mode="json", exclude=UNDECIDING), snapshot.sha256, protocol], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ The full evaluation, with its intervals, is another module's; this one is asked 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,14 @@ class Validation:
         if len(cases) > limit:
             cases = np.sort(np.random.default_rng(seed).choice(cases, limit, replace=False))
         return cls(whole, cases, filter_seen)
+
+    def compact(self) -> "Validation":
+        """The same cases without the histories of users who have none, and without times: what a worker is given."""
+        owners = self.whole.users[self.cases]
+        mask = np.isin(self.whole.users, owners)
+        kept = self.whole.keep(mask)
+        cases = np.cumsum(mask)[self.cases] - 1
+        return Validation(replace(kept, times=None), cases, self.filter_seen)
 
     def share(self, rank: int, world_size: int) -> "Validation":
         return Validation(self.whole, self.cases[rank::world_size], self.filter_seen)

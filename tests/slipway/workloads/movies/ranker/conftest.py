@@ -1,11 +1,13 @@
 """A data set with an order to learn: after item i comes mostly successor[i]."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import numpy as np
 import polars as pl
 import pytest
+from moto.server import ThreadedMotoServer
 
 from slipway.workloads.movies import dataset
 from slipway.workloads.movies.dataset import EVENTS, ITEMS, DataSet
@@ -71,3 +73,18 @@ def small() -> Callable[..., TrainConfig]:
         return TrainConfig(**(plain | {"warmup_steps": 5} | different))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 over HTTP with an empty bucket named `bucket`."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="bucket")
+        yield f"http://{host}:{port}"
+    server.stop()

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def assert_equal(a: Path, b: Path) -> None:
 def test_learns_the_order_and_writes_the_model_folder(chain_data: Path, tmp_path: Path, small: Make) -> None:
     told: Told = []
     out = tmp_path / "model"
-    found = train(chain_data, out, small(), Scaling(), lambda *said: told.append(said), tmp_path / "resume")
+    found = train(chain_data, out, small(), Scaling(), lambda *said: told.append(said), (tmp_path / "resume").as_uri())
 
     names = ["combine.json", "counts.npz", "ranker.json", "ranker.npz", "training.json"]
     assert sorted(p.name for p in out.iterdir()) == names
@@ -74,45 +73,61 @@ def test_learns_the_order_and_writes_the_model_folder(chain_data: Path, tmp_path
 def test_same_seed_same_model_and_another_seed_another(chain_data: Path, tmp_path: Path, small: Make) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         torch.rand(3)  # what others draw does not matter
-        train(chain_data, tmp_path / name, small(epochs=1, seed=seed), Scaling(), quiet, tmp_path / f"resume-{name}")
+        train(
+            chain_data,
+            tmp_path / name,
+            small(epochs=1, seed=seed),
+            Scaling(),
+            quiet,
+            (tmp_path / f"resume-{name}").as_uri(),
+        )
     assert_equal(tmp_path / "a", tmp_path / "b")
     assert (weights(tmp_path / "a")["item.weight"] != weights(tmp_path / "c")["item.weight"]).any()
 
 
-def test_a_killed_run_goes_on_to_the_same_model(chain_data: Path, tmp_path: Path, small: Make) -> None:
-    config = small(ranker={"user_dim": 4, "keep_user": 0.8, "keep_item": 0.9}, epochs=4)
-    train(chain_data, tmp_path / "unbroken", config, Scaling(), quiet, tmp_path / "resume-unbroken")
+def test_a_killed_run_goes_on_in_the_middle_of_an_epoch_to_the_same_model(
+    chain_data: Path, tmp_path: Path, small: Make
+) -> None:
+    config = small(
+        ranker={"user_dim": 4, "keep_user": 0.8, "keep_item": 0.9},
+        epochs=4,
+        shard_events=400,
+        accumulation=2,
+        precision="fp32",
+        checkpoint_every=3,
+    )
+    unbroken = config.model_copy(update={"checkpoint_every": None})  # how often it is kept decides nothing
+    train(chain_data, tmp_path / "unbroken", unbroken, Scaling(), quiet, (tmp_path / "resume-unbroken").as_uri())
+    record = Record.model_validate_json((tmp_path / "unbroken" / "training.json").read_text())
+    each = int(record.epochs[0]["step"])  # steps of an epoch
+    assert each % 3, "the last checkpoint must lie within the epoch"
+    assert each > 3
 
     script = textwrap.dedent(f"""
-        import time
+        import sys, time
         from pathlib import Path
         from slipway.workload import Scaling
         from slipway.workloads.movies.ranker import loop
         from slipway.workloads.movies.ranker.config import TrainConfig
         from slipway.workloads.movies.ranker.training import train
 
-        step, steps = loop.TrainingStep.forward, 0
+        learn = loop._Learner.learn
 
-        def slow(*arguments):  # the third epoch, so that it can be killed in the middle
-            global steps
-            steps += 1
-            if Path({str(tmp_path / "resume")!r}, "epoch-0002.pt").exists():
-                print("third epoch", flush=True)
-                time.sleep(0.5)
-            return step(*arguments)
+        def stopping(self, step, number, rate):
+            if number == {each + each // 3 * 3 + 1}:  # one step after the last checkpoint within the second epoch
+                print("here", flush=True)
+                time.sleep(60)
+            return learn(self, step, number, rate)
 
-        loop.TrainingStep.forward = slow
+        loop._Learner.learn = stopping
         config = TrainConfig.model_validate_json({config.model_dump_json()!r})
         train(Path({str(chain_data)!r}), Path({str(tmp_path / "out")!r}), config, Scaling(), lambda *_: None,
-              Path({str(tmp_path / "resume")!r}))
+              {(tmp_path / "resume").as_uri()!r})
     """)
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
         assert child.stdout is not None
-        for line in child.stdout:
-            if line.strip() == "third epoch":
-                time.sleep(0.7)  # one step further: in the middle of it
-                break
+        assert any(line.strip() == "here" for line in child.stdout)
         child.send_signal(signal.SIGKILL)
     finally:
         child.kill()
@@ -120,33 +135,41 @@ def test_a_killed_run_goes_on_to_the_same_model(chain_data: Path, tmp_path: Path
         assert child.stdout is not None
         child.stdout.close()
     assert child.returncode == -signal.SIGKILL
-    assert [p.name for p in (tmp_path / "resume").glob("*.pt")] == ["epoch-0002.pt"]
     assert not (tmp_path / "out").exists()
+    reached = max((tmp_path / "resume").glob("step-*.pt"))
+    assert each < int(reached.stem.removeprefix("step-")) < 2 * each
 
     told: Told = []
-    train(chain_data, tmp_path / "out", config, Scaling(), lambda *said: told.append(said), tmp_path / "resume")
-    assert [m["epoch"] for _, _, m in told if "train_loss" in m] == [3, 4]
+    train(
+        chain_data, tmp_path / "out", config, Scaling(), lambda *said: told.append(said), (tmp_path / "resume").as_uri()
+    )
+    assert [m["epoch"] for _, _, m in told if "train_loss" in m] == [2, 3, 4]
     assert_equal(tmp_path / "unbroken", tmp_path / "out")
     histories = [
-        [(e["epoch"], e["train_loss"], e["validation_ndcg10"]) for e in Record.model_validate_json(text).epochs]
-        for text in ((tmp_path / name / "training.json").read_text() for name in ("unbroken", "out"))
+        [(e["epoch"], e["step"], e["train_loss"], e["validation_ndcg10_raw"], e["validation_ndcg10_ema"]) for e in r]
+        for r in (
+            Record.model_validate_json((tmp_path / name / "training.json").read_text()).epochs
+            for name in ("unbroken", "out")
+        )
     ]
     assert histories[0] == histories[1]
 
 
 def test_a_finished_run_is_not_trained_again(chain_data: Path, tmp_path: Path, small: Make) -> None:
     config = small(epochs=1)
-    train(chain_data, tmp_path / "a", config, Scaling(), quiet, tmp_path / "resume")
+    train(chain_data, tmp_path / "a", config, Scaling(), quiet, (tmp_path / "resume").as_uri())
     told: Told = []
-    train(chain_data, tmp_path / "b", config, Scaling(), lambda *said: told.append(said), tmp_path / "resume")
+    train(
+        chain_data, tmp_path / "b", config, Scaling(), lambda *said: told.append(said), (tmp_path / "resume").as_uri()
+    )
     assert not [m for _, _, m in told if "train_loss" in m]
     assert_equal(tmp_path / "a", tmp_path / "b")
 
 
 def test_a_foreign_checkpoint_is_refused(chain_data: Path, tmp_path: Path, small: Make) -> None:
-    train(chain_data, tmp_path / "a", small(epochs=1), Scaling(), quiet, tmp_path / "resume")
+    train(chain_data, tmp_path / "a", small(epochs=1), Scaling(), quiet, (tmp_path / "resume").as_uri())
     with pytest.raises(TrainingError, match="another configuration") as raised:
-        train(chain_data, tmp_path / "b", small(epochs=2), Scaling(), quiet, tmp_path / "resume")
+        train(chain_data, tmp_path / "b", small(epochs=2), Scaling(), quiet, (tmp_path / "resume").as_uri())
     assert "remove" in raised.value.remedy
     assert not (tmp_path / "b").exists()
 
@@ -154,32 +177,30 @@ def test_a_foreign_checkpoint_is_refused(chain_data: Path, tmp_path: Path, small
 def test_a_loss_that_is_no_number_stops_the_run(
     chain_data: Path, tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = loop.chunked_cross_entropy, 0
+    real = loop.TrainingStep.forward
 
-    def poisoned(hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if (tmp_path / "resume" / "epoch-0001.pt").exists():
-            hidden = hidden * torch.nan
-        return real(hidden, weight, target)
+    def poisoned(self: loop.TrainingStep, *batch: torch.Tensor) -> torch.Tensor:
+        return real(self, *batch) * (torch.nan if list((tmp_path / "resume").glob("step-*.pt")) else 1)
 
-    monkeypatch.setattr(loop, "chunked_cross_entropy", poisoned)
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch 2, step 1 of \d+") as raised:
-        train(chain_data, tmp_path / "out", small(), Scaling(), quiet, tmp_path / "resume")
+    monkeypatch.setattr(loop.TrainingStep, "forward", poisoned)
+    with pytest.raises(TrainingError, match=r"loss is nan in epoch 2, step \d+") as raised:
+        train(chain_data, tmp_path / "out", small(), Scaling(), quiet, (tmp_path / "resume").as_uri())
     assert "learning_rate" in raised.value.remedy
-    assert [p.name for p in (tmp_path / "resume").glob("*.pt")] == ["epoch-0001.pt"]
+    assert len(list((tmp_path / "resume").glob("*.pt"))) == 1
     assert not (tmp_path / "out").exists()
 
 
 def test_patience_stops_early(chain_data: Path, tmp_path: Path, small: Make) -> None:
     config = small(epochs=30, patience=2, learning_rate=1e-9)
-    train(chain_data, tmp_path / "out", config, Scaling(), quiet, tmp_path / "resume")
+    train(chain_data, tmp_path / "out", config, Scaling(), quiet, (tmp_path / "resume").as_uri())
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert len(record["epochs"]) == record["best_epoch"] + 2 < 30
 
 
 def test_leave_one_out_on_request(chain_data: Path, tmp_path: Path, small: Make) -> None:
-    train(chain_data, tmp_path / "out", small(epochs=1, protocol="loo"), Scaling(), quiet, tmp_path / "resume")
+    train(
+        chain_data, tmp_path / "out", small(epochs=1, protocol="loo"), Scaling(), quiet, (tmp_path / "resume").as_uri()
+    )
     assert json.loads((tmp_path / "out" / "training.json").read_text())["protocol"] == "loo"
 
 
@@ -187,7 +208,7 @@ def test_a_gpu_that_is_not_there(chain_data: Path, tmp_path: Path, small: Make) 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(TrainingError, match="GPU"):
-        train(chain_data, tmp_path / "out", small(), Scaling(0, use_gpu=True), quiet, tmp_path / "resume")
+        train(chain_data, tmp_path / "out", small(), Scaling(0, use_gpu=True), quiet, (tmp_path / "resume").as_uri())
 
 
 @pytest.mark.slow
@@ -198,7 +219,9 @@ def test_two_workers(chain_data: Path, tmp_path: Path, small: Make) -> None:
     told: Told = []
     handler = signal.getsignal(signal.SIGINT)
     config = small(tokens_per_step=128)
-    found = train(chain_data, tmp_path / "out", config, Scaling(2), lambda *s: told.append(s), tmp_path / "resume")
+    found = train(
+        chain_data, tmp_path / "out", config, Scaling(2), lambda *s: told.append(s), (tmp_path / "resume").as_uri()
+    )
     epochs = [m for _, _, m in told if "train_loss" in m]
     assert [e["epoch"] for e in epochs] == [1, 2, 3, 4, 5, 6]
     assert epochs[-1]["train_loss"] < 0.7 * epochs[0]["train_loss"]
@@ -210,9 +233,16 @@ def test_two_workers(chain_data: Path, tmp_path: Path, small: Make) -> None:
 
     # A worker's own error comes back as itself, its remedy included; one batch is too few for two workers.
     with pytest.raises(TrainingError, match="too few for 2 worker") as raised:
-        train(chain_data, tmp_path / "few", small(tokens_per_step=10**6), Scaling(2), quiet, tmp_path / "resume-few")
+        train(
+            chain_data,
+            tmp_path / "few",
+            small(tokens_per_step=10**6),
+            Scaling(2),
+            quiet,
+            (tmp_path / "resume-few").as_uri(),
+        )
     assert "fewer workers" in raised.value.remedy
 
     # The newest of Ray's checkpoints is where any later run, here one in process, would go on.
-    train(chain_data, tmp_path / "again", config, Scaling(), quiet, tmp_path / "resume")
+    train(chain_data, tmp_path / "again", config, Scaling(), quiet, (tmp_path / "resume").as_uri())
     assert_equal(tmp_path / "out", tmp_path / "again")
