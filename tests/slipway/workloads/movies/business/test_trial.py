@@ -81,13 +81,18 @@ def test_an_empty_row_starts_nothing(town):
 
 def test_a_visit_that_is_begun_before_the_row_is_chosen_is_the_simulator_s_own(town):
     """Begun twice, a taste would move twice, and no figure would be of the world that docs/simulator.md describes."""
-    market = town.market(visits=200, days=2)
-    crowd, plays = market.crowd(), 0
+    market = town.market(visits=1_500)
     arm = Watch(Editorial(market))
     taken = trial.run(market, arm, silent)
     row = np.array(arm.shown[0][1])
+    crowd = market.crowd()
+    plays, found = np.zeros(len(crowd.home)), np.zeros(len(crowd.home))
     for pages in market.days():
         for together in rounds(pages.person):
-            acts = crowd.act(pages.take(together), np.tile(row, (len(together), 1)))
-            plays += int(((acts.rating == 0) & (acts.position > 0)).sum())
-    assert plays == taken.plays.sum() > 0
+            some = pages.take(together)
+            acts = crowd.act(some, np.tile(row, (len(together), 1)))
+            clicked = acts.rating == 0
+            np.add.at(plays, some.person[acts.page[clicked & (acts.position > 0)]], 1)
+            np.add.at(found, some.person[acts.page[clicked & (acts.position == 0)]], 1)
+    assert (plays == taken.plays).all()
+    assert (found == taken.found).all()
