@@ -39,14 +39,17 @@ def adversaries(subject: Subject, sample: Sample) -> list[Measurement]:
     lists = subject.best(scores, K, unseen)
     finite = np.logical_and((scores[:, 1:] < np.inf).all(axis=1), (scores[:, 1:] > -np.inf).any(axis=1))
     full = (lists > 0).sum(axis=1)
+    left = np.array([_left(subject, history) for history in unseen])
     trials = [
         Trial(
-            not fine or shown < min(K, len(known) // 2),
+            not fine or shown < min(K, there),
             f"{kind}: {subject.words(history[-3:])} gets {shown} items"
             + ("" if fine else ", and scores that are no numbers"),
             K - shown,
         )
-        for kind, history, fine, shown in zip(kinds, histories, finite.tolist(), full.tolist(), strict=True)
+        for kind, history, fine, shown, there in zip(
+            kinds, histories, finite.tolist(), full.tolist(), left.tolist(), strict=True
+        )
     ]
     measured = [
         failure_rate(
@@ -82,6 +85,14 @@ def adversaries(subject: Subject, sample: Sample) -> list[Measurement]:
             )
         )
     return measured
+
+
+def _left(subject: Subject, history: IntArray) -> int:
+    """How many items that training knows can still be shown."""
+    known = subject.popularity > 0
+    if subject.filter_seen:
+        known[history] = False
+    return int(known.sum())
 
 
 def _spam(history: IntArray, blockbusters: IntArray, rng: np.random.Generator) -> IntArray:

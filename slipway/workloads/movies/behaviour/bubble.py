@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from slipway.evaluation.measurement import Kind, Measurement
 from slipway.workloads.movies.behaviour.popularity import shared
-from slipway.workloads.movies.behaviour.sample import K, Sample
+from slipway.workloads.movies.behaviour.sample import CATALOGUE, TOO_SMALL, K, Sample
 from slipway.workloads.movies.behaviour.subject import Subject
 from slipway.workloads.movies.behaviour.trials import mean, unmeasured
 
@@ -91,8 +91,9 @@ def _follow(subject: Subject, sample: Sample, rows: npt.NDArray[np.int64]) -> li
 
 def _alike(subject: Subject, lists: list[npt.NDArray[np.int64]]) -> Measurement:
     name = "loop_overlap_change"
-    if not lists or len(lists[0]) < 2:
-        return unmeasured(name, Kind.FAILURE_MODE, "there are not two users with a history")
+    if not lists or len(lists[0]) < 2 or subject.n_items < CATALOGUE:
+        why = TOO_SMALL if lists else "there are not two users with a history"
+        return unmeasured(name, Kind.FAILURE_MODE, why)
     rng = subject.rng(name)
     pairs = [rng.choice(len(lists[0]), 2, replace=False) for _ in range(PAIRS)]
     before, after = (np.array([shared(shown[i], shown[j]) for i, j in pairs]) for shown in (lists[0], lists[-1]))

@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 
 from slipway.evaluation.measurement import Kind, Measurement
-from slipway.workloads.movies.behaviour.sample import Sample
+from slipway.workloads.movies.behaviour.sample import CATALOGUE, TOO_SMALL, Sample
 from slipway.workloads.movies.behaviour.series import Followers, Series, by_titles
 from slipway.workloads.movies.behaviour.subject import Subject
-from slipway.workloads.movies.behaviour.trials import Trial, failure_rate
+from slipway.workloads.movies.behaviour.trials import Trial, failure_rate, unmeasured
 from slipway.workloads.movies.interactions import IntArray
 
 QUESTIONS = 100
@@ -21,6 +21,9 @@ CHAIN = 3  # items of a series that is made of followers
 
 
 def functionality(subject: Subject, sample: Sample, followers: Followers) -> list[Measurement]:
+    if subject.n_items < CATALOGUE:
+        names = ("functionality_series", "functionality_follower")
+        return [unmeasured(name, Kind.TEMPLATE, TOO_SMALL) for name in names]
     return [_series(subject, followers), _follower(subject, sample, followers)]
 
 

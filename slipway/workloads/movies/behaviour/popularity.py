@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway.evaluation.measurement import Kind, Measurement
-from slipway.workloads.movies.behaviour.sample import Sample
+from slipway.workloads.movies.behaviour.sample import CATALOGUE, TOO_SMALL, Sample
 from slipway.workloads.movies.behaviour.subject import Subject
-from slipway.workloads.movies.behaviour.trials import Trial, failure_rate, mean
+from slipway.workloads.movies.behaviour.trials import Trial, failure_rate, mean, unmeasured
 from slipway.workloads.movies.interactions import IntArray
 
 HEAD = 0.01  # share of the catalogue that counts as the most popular
@@ -18,6 +18,14 @@ PAIRS = 300  # of users whose lists are compared
 
 
 def collapse(subject: Subject, sample: Sample) -> list[Measurement]:
+    """Concentration, and whether scores decide at all."""
+    return [*_concentration(subject, sample), _overlap(subject, sample), *_undecided(subject, sample)]
+
+
+def _concentration(subject: Subject, sample: Sample) -> list[Measurement]:
+    if subject.n_items < CATALOGUE or not len(sample):
+        names = ("popular_share_excess", "gini_excess", "coverage_ratio")
+        return [unmeasured(name, Kind.FAILURE_MODE, TOO_SMALL if len(sample) else "no test cases") for name in names]
     head = np.argsort(-subject.popularity[1:], kind="stable")[: max(1, round(HEAD * subject.n_items))] + 1
     shown = sample.top[sample.top > 0]
     rng = subject.rng("collapse")
@@ -55,7 +63,12 @@ def collapse(subject: Subject, sample: Sample) -> list[Measurement]:
             f"{covered} different items shown in {len(shown)} places, over {usually} in as many watched; larger is "
             "better",
         ),
-        _overlap(subject, sample),
+    ]
+
+
+def _undecided(subject: Subject, sample: Sample) -> list[Measurement]:
+    """Lists that chance decides, and scores that are no numbers."""
+    return [
         failure_rate(
             "ties_at_the_cut",
             Kind.FAILURE_MODE,
@@ -97,6 +110,8 @@ def shared(a: IntArray, b: IntArray) -> float:
 
 def _overlap(subject: Subject, sample: Sample) -> Measurement:
     """Lists of different users: a model that ignores who asks shows everybody the same."""
+    if subject.n_items < CATALOGUE:
+        return unmeasured("list_overlap", Kind.FAILURE_MODE, TOO_SMALL)
     rng = subject.rng("overlap")
     drawn = [rng.choice(len(sample), 2, replace=False) for _ in range(PAIRS)] if len(sample) > 1 else []
     pairs = [(int(i), int(j)) for i, j in drawn if sample.users[i] != sample.users[j]]

@@ -11,6 +11,8 @@ from slipway.workloads.movies.behaviour.subject import Subject
 from slipway.workloads.movies.interactions import IntArray
 
 K = 10
+CATALOGUE = 5 * K  # items: in a smaller one every list holds much of what there is, and lists cannot be told apart
+TOO_SMALL = f"the catalogue has fewer than {CATALOGUE} items"
 
 
 @dataclass(frozen=True, eq=False)
