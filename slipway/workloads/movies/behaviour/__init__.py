@@ -12,10 +12,10 @@ from slipway.workloads.movies.behaviour.bubble import bubbles
 from slipway.workloads.movies.behaviour.coldness import cold_start, lengths
 from slipway.workloads.movies.behaviour.direction import directions
 from slipway.workloads.movies.behaviour.domain import domain_cases
-from slipway.workloads.movies.behaviour.functionality import functionality
+from slipway.workloads.movies.behaviour.functionality import minimum_functionality
 from slipway.workloads.movies.behaviour.invariance import invariances
 from slipway.workloads.movies.behaviour.popularity import collapse
-from slipway.workloads.movies.behaviour.repeats import repeats, staleness
+from slipway.workloads.movies.behaviour.repeats import shown_again, staleness
 from slipway.workloads.movies.behaviour.sample import Sample
 from slipway.workloads.movies.behaviour.series import Followers
 from slipway.workloads.movies.behaviour.subject import Subject
@@ -32,7 +32,7 @@ def measure(subject: Subject, progress: Progress) -> list[Measurement]:
     parts: dict[str, Callable[[], list[Measurement]]] = {
         "domain cases": lambda: domain_cases(subject, sample),
         "popularity": lambda: collapse(subject, sample),
-        "repeats": lambda: repeats(subject, sample),
+        "repeats": lambda: shown_again(subject, sample),
         "staleness": lambda: staleness(subject, sample),
         "filter bubbles": lambda: bubbles(subject, sample),
         "cold start": lambda: cold_start(subject, sample),
@@ -40,7 +40,7 @@ def measure(subject: Subject, progress: Progress) -> list[Measurement]:
         "adversaries": lambda: adversaries(subject, sample),
         "invariance": lambda: invariances(subject, sample),
         "direction": lambda: directions(subject, sample, followers),
-        "functionality": lambda: functionality(subject, sample, followers),
+        "functionality": lambda: minimum_functionality(subject, sample, followers),
     }
     measured: list[Measurement] = []
     for done, (name, part) in enumerate(parts.items()):

@@ -20,7 +20,7 @@ CANDIDATES = 100  # the follower of the last item is among them: what a retrieva
 CHAIN = 3  # items of a series that is made of followers
 
 
-def functionality(subject: Subject, sample: Sample, followers: Followers) -> list[Measurement]:
+def minimum_functionality(subject: Subject, sample: Sample, followers: Followers) -> list[Measurement]:
     if subject.n_items < CATALOGUE:
         names = ("functionality_series", "functionality_follower")
         return [unmeasured(name, Kind.TEMPLATE, TOO_SMALL) for name in names]

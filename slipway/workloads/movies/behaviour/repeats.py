@@ -13,7 +13,7 @@ RECENT_DAYS = 28
 DAY = 86_400_000
 
 
-def repeats(subject: Subject, sample: Sample) -> list[Measurement]:
+def shown_again(subject: Subject, sample: Sample) -> list[Measurement]:
     return [_seen_again(subject, sample), _twice(subject, sample), *_last_again(subject, sample)]
 
 
