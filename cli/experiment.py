@@ -75,7 +75,7 @@ def experiment(
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     with bar(console) as progress:
-        read = inputs.ingested(progress)
+        read = inputs.ingested(progress) if getattr(chosen, "NEEDS_DATA", True) else scratch
         tracker = Tracker(env.tracking, f"{workload_name}-experiments")
         memory = Memory.open(folder, tracker, name, git_commit(), params)
         with memory.run:

@@ -30,7 +30,10 @@ class Context:
 
 
 class Experiment(Protocol):
-    """A module slipway/workloads/<workload>/experiments/<name>.py."""
+    """A module slipway/workloads/<workload>/experiments/<name>.py.
+
+    One that makes its own data says NEEDS_DATA = False, and context.data is then an empty folder.
+    """
 
     DESCRIPTION: str
     """One line; a literal, because the list of experiments imports none of them."""

@@ -19,9 +19,9 @@ STATUS = {State.failed: "FAILED"}
 
 @dataclass(frozen=True)
 class Diary:
-    """run: the study's in MLflow. changed: told after each change, with the study and the trial's record."""
+    """run: the study's in MLflow, if it is tracked. changed: told after each change, with study and trial's record."""
 
-    run: Run
+    run: Run | None
     changed: Callable[[Study, Record], None]
 
     def listen(self, study: Study, exhausted: Callable[[], bool]) -> "Listener":
@@ -44,25 +44,28 @@ class Listener(tune.Callback):  # type: ignore[misc]  # Ray ships no types
     def on_trial_start(self, trial: Any, **_: Any) -> None:
         point = self.study.plan.space.settle(trial.config)
         known = self.study.find(point)
-        tracker = self.diary.run.tracker
         if known is not None:
             record = known.record.model_copy(update={"state": State.running, "error": ""})
-            tracker.resume(record.run)
+            if self.diary.run is not None and record.run:
+                self.diary.run.tracker.resume(record.run)
         else:
-            number = 1 + len(self.study.trials())
-            run = tracker.start(f"trial {number}", {PARENT: self.diary.run.id, "kind": "trial"})
-            run.log(params=point)
-            record = Record(number=number, point=point, state=State.running, run=run.id)
+            record = Record(number=1 + len(self.study.trials()), point=point, state=State.running)
+            if self.diary.run is not None:
+                tags = {PARENT: self.diary.run.id, "kind": "trial"}
+                run = self.diary.run.tracker.start(f"trial {record.number}", tags)
+                run.log(params=point)
+                record = record.model_copy(update={"run": run.id})
         self._write(record)
 
     def on_trial_result(self, trial: Any, result: dict[str, Any], **_: Any) -> None:
         record = self._record(trial)
-        space, run = self.study.plan.space, self.diary.run.tracker.run(record.run)
-        spent = float(result["cpu_seconds"])
-        if spent >= record.cpu_seconds:  # not one that a resumed trial only repeats
-            run.log(metrics={space.metric: result["value"], "cpu_seconds": spent}, step=int(result["epoch"]))
+        run, spent = self._run(record), float(result["cpu_seconds"])
+        if run is not None and spent >= record.cpu_seconds:  # not one that a resumed trial only repeats
+            metric = self.study.plan.space.metric
+            run.log(metrics={metric: result["value"], "cpu_seconds": spent}, step=int(result["epoch"]))
         final = record.final | {name: float(value) for name, value in result.get("final", {}).items()}
-        run.log(metrics={f"final/{name}": value for name, value in final.items()})
+        if run is not None:
+            run.log(metrics={f"final/{name}": value for name, value in final.items()})
         state = State.finished if result.get("done") and "final" in result else State.running
         spent = max(spent, record.cpu_seconds)
         self._write(record.model_copy(update={"cpu_seconds": spent, "final": final, "state": state}))
@@ -84,10 +87,14 @@ class Listener(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         assert known is not None
         return known.record
 
+    def _run(self, record: Record) -> Run | None:
+        return self.diary.run.tracker.run(record.run) if self.diary.run is not None and record.run else None
+
     def _end(self, record: Record) -> None:
-        run = self.diary.run.tracker.run(record.run)
-        run.log(tags={"outcome": record.state.value, **({"error": record.error[:5000]} if record.error else {})})
-        run.finish(STATUS.get(record.state, "FINISHED"))
+        run = self._run(record)
+        if run is not None:
+            run.log(tags={"outcome": record.state.value, **({"error": record.error[:5000]} if record.error else {})})
+            run.finish(STATUS.get(record.state, "FINISHED"))
         shutil.rmtree(self.study.place(record.point) / "checkpoints", ignore_errors=True)
         self._write(record)
 
