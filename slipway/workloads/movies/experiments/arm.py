@@ -8,10 +8,10 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from slipway.errors import TrainingError
 from slipway.workload import Progress
@@ -19,7 +19,8 @@ from slipway.workloads.movies.interactions import Interactions
 from slipway.workloads.movies.ranker import loss
 from slipway.workloads.movies.ranker.batches import Batch, batches
 from slipway.workloads.movies.ranker.config import LossConfig, RankerConfig
-from slipway.workloads.movies.ranker.device import autocast, computes_bf16
+from slipway.workloads.movies.ranker.device import computes_bf16
+from slipway.workloads.movies.ranker.loop import TrainingStep
 from slipway.workloads.movies.ranker.model import Ranker
 
 Look = Callable[[Ranker], dict[str, float]]
@@ -71,7 +72,8 @@ def train(arm: Arm, data: Interactions, look: Look, marks: Sequence[float], say:
     with torch.random.fork_rng():
         torch.manual_seed(arm.seed)
         model = Ranker(arm.ranker, data.n_items, data.n_users).train()
-        criterion = loss.build(arm.loss, torch.from_numpy(np.bincount(data.items, minlength=data.n_items + 1)))
+        popularity = torch.from_numpy(np.bincount(data.items, minlength=data.n_items + 1))
+        learner = TrainingStep(model, loss.build(arm.loss, popularity), bf16)
         optimiser = torch.optim.AdamW(
             model.parameters(), lr=arm.learning_rate, betas=(0.9, 0.98), weight_decay=arm.weight_decay, fused=True
         )
@@ -89,7 +91,7 @@ def train(arm: Arm, data: Interactions, look: Look, marks: Sequence[float], say:
                 rate = arm.learning_rate * min(1.0, (step + 1) / max(arm.warmup_steps, 1))
                 if not arm.constant:
                     rate *= 0.5 * (1 + math.cos(math.pi * min(done, 1)))
-                total += _step(model, criterion, optimiser, batch, rate, bf16, f"{name}, step {step + 1}")
+                total += _step(learner, optimiser, batch, rate, f"{name}, step {step + 1}")
                 step, seen = step + 1, seen + 1
                 spent += time.process_time() - begun
                 done = max(step / arm.steps, spent / arm.cpu_seconds)
@@ -109,14 +111,10 @@ def train(arm: Arm, data: Interactions, look: Look, marks: Sequence[float], say:
     return Trained(model.eval(), curve)
 
 
-def _step(model: Ranker, criterion: Any, optimiser: Any, batch: Batch, rate: float, bf16: bool, where: str) -> float:
-    real = batch.targets > 0
-    with autocast(batch.items.device, bf16):
-        hidden = model(batch.items, batch.users)
-    hidden = hidden[real].to(torch.bfloat16 if bf16 else torch.float32)
-    value = criterion(hidden, model.item.weight, model.share_targets(batch.targets[real]))
-    value.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+def _step(learner: TrainingStep, optimiser: torch.optim.Optimizer, batch: Batch, rate: float, where: str) -> float:
+    value: Tensor = learner(batch.items, batch.users, batch.targets)
+    torch.autograd.backward(value)
+    torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.step()

@@ -1,6 +1,6 @@
 """User embedding and stochastic shared embeddings, on and off, on known users and on strangers. Knows arms.
 
-    slipway experiment embeddings --data <data set folder> --budget 1600
+    slipway experiment embeddings --data <ml-1m> --budget 1600
 
 A tenth of the users is kept out of training altogether; asked about them, the model has their history and <unk>.
 """

@@ -1,6 +1,6 @@
 """How much history the ranker should see: quality and cost by max_len. Knows arms; training is arm.py's.
 
-slipway experiment lengths --data <data set folder> --budget 1000
+slipway experiment lengths --data <ml-1m> --budget 1000
 """
 
 import numpy as np

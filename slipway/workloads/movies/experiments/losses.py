@@ -1,6 +1,6 @@
 """Which loss, at equal CPU-seconds: the whole softmax, sampled ones, gBCE. Knows arms; training is arm.py's.
 
-slipway experiment losses --data <data set folder> --budget 1500
+slipway experiment losses --data <ml-1m> --budget 1500
 """
 
 from slipway.experiments.context import Context

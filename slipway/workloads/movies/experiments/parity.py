@@ -1,6 +1,6 @@
 """The sampled-100 protocol of SASRec's and SSE-PT's papers: is our implementation theirs? Knows arms.
 
-    slipway experiment parity --data <ml-1m data set folder> --budget 2400
+    slipway experiment parity --data <ml-1m> --budget 2400
 
 Nothing else in this project uses sampled metrics; here they make the published figures comparable.
 """

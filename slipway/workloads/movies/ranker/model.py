@@ -13,7 +13,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from slipway.workloads.movies.ranker.config import RankerConfig
 
@@ -98,14 +97,11 @@ def _at(x: Tensor, position: Tensor) -> Tensor:
 
 
 class Ranker(nn.Module):
-    """checkpoint_activations: training recomputes each block in the backward pass and keeps its input only."""
-
     def __init__(self, config: RankerConfig, n_items: int, n_users: int) -> None:
         super().__init__()
         self.config = config
         self.n_items = n_items
         self.n_users = n_users
-        self.checkpoint_activations = False
         self.item = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
         self.position = nn.Embedding(config.max_len, config.width)
         self.user = nn.Embedding(n_users + 1, config.user_dim) if config.user_dim else None
@@ -157,7 +153,7 @@ class Ranker(nn.Module):
             items, users = self._share(items, users)
         x = self.dropout(self._embed(items, users))
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.checkpoint_activations and self.training else block(x)
+            x = block(x)
         return self._query(x)
 
     def newest(self, items: Tensor, users: Tensor | None = None) -> Tensor:

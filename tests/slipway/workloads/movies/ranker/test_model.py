@@ -55,25 +55,6 @@ def test_bf16_stays_near_fp32(user_dim: int) -> None:
     assert (logits[:, 1:] - model.newest(ITEMS, USER)[:, 1:]).norm() < 0.03 * model.newest(ITEMS, USER)[:, 1:].norm()
 
 
-def test_checkpointed_blocks_give_the_same_gradients() -> None:
-    model = ranker(dropout=0.3, layers=3).train()
-    found = []
-    for model.checkpoint_activations in (False, True):
-        torch.manual_seed(1)
-        kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x):
-            value = model(ITEMS, USER).square().sum()
-        model.zero_grad()
-        value.backward()
-        found.append(
-            (sum(kept), value.detach(), model.item.weight.grad.clone(), model.blocks[0].mix.weight.grad.clone())
-        )
-    (all_kept, *plain), (few_kept, *again) = found
-    assert few_kept < all_kept / 2
-    for a, b in zip(plain, again, strict=True):
-        torch.testing.assert_close(a, b)
-
-
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("user_dim", [0, 8])
 def test_newest_is_the_last_position_of_forward(layers: int, user_dim: int) -> None:
