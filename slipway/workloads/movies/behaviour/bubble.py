@@ -12,7 +12,7 @@ from slipway.workloads.movies.behaviour.sample import CATALOGUE, TOO_SMALL, K, S
 from slipway.workloads.movies.behaviour.subject import Subject
 from slipway.workloads.movies.behaviour.trials import mean, unmeasured
 
-USERS = 60
+USERS = 40
 ROUNDS = 5
 FOLLOWED = 3  # of each list
 PAIRS = 200

@@ -15,8 +15,8 @@ from slipway.workloads.movies.behaviour.trials import Trial, failure_rate, ratio
 from slipway.workloads.movies.interactions import IntArray
 from slipway.workloads.movies.scorer import Scores
 
-STRANGERS = 200  # cases of each cold start
-EXTREME = 300  # cases of each extreme of length
+STRANGERS = 150  # cases of each cold start
+EXTREME = 200  # cases of each extreme of length
 TAIL = 0.1  # share of cases that are the shortest, or the longest
 LONG = 10_000  # events of the longest history
 WINDOW = 1_000  # no model reads more of it: the bound of RankerConfig.max_len

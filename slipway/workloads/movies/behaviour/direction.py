@@ -14,7 +14,7 @@ from slipway.workloads.movies.behaviour.trials import Trial, failure_rate
 from slipway.workloads.movies.interactions import IntArray
 from slipway.workloads.movies.scorer import Scores
 
-PAIRS = 100
+PAIRS = 70
 NEWEST = 20  # items of a real history that a template is built on
 ADDED = 5  # films of one genre
 BACK = 10  # places by which an item is further back, in the test of recency

@@ -14,7 +14,7 @@ from slipway.workloads.movies.behaviour.subject import Subject
 from slipway.workloads.movies.behaviour.trials import Trial, failure_rate, unmeasured
 from slipway.workloads.movies.interactions import IntArray
 
-QUESTIONS = 100
+QUESTIONS = 80
 SHOWN = 20  # the next of a series is among them
 CANDIDATES = 100  # the follower of the last item is among them: what a retrieval source offers
 CHAIN = 3  # items of a series that is made of followers

@@ -11,8 +11,8 @@ from slipway.workloads.movies.behaviour.subject import Subject
 from slipway.workloads.movies.behaviour.trials import Trial, failure_rate
 from slipway.workloads.movies.interactions import IntArray
 
-CASES = 60
-ALONE = 15  # asked one by one: the costly way
+CASES = 40
+ALONE = 12  # asked one by one: the costly way
 OLD = 300  # events put before a history that is as long as any model's window
 OLD_ITEMS = 30  # that they consist of
 WINDOW = 1_000  # the bound of RankerConfig.max_len
