@@ -108,6 +108,11 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def nothing(attributes: Sequence[Attribute]) -> tuple[Comparison, ...]:
+    """The comparisons before anything is measured."""
+    return tuple(_nothing(attribute) for attribute in attributes)
+
+
 def _sizes(attribute: Attribute) -> Ints:
     known = attribute.group[attribute.group >= 0]
     return np.bincount(known, minlength=len(attribute.labels)).astype(np.int64)

@@ -160,6 +160,14 @@ def measurements(slicings: Iterable[Slicing], metric: str, bar: str) -> list[Mea
     return found
 
 
+def nothing(division: Division) -> tuple[Slice, ...]:
+    """The parts of a division before anything is measured."""
+    return tuple(
+        Slice(key=key, label=label, cases=0, users=0, values={}, note="no cases")
+        for key, label in division.labels.items()
+    )
+
+
 def _least(slicing: Slicing, metric: str, bar: str) -> list[Measurement]:
     sure = [part for part in slicing.parts if part.users >= FEW]
     names = [f"slices_{slicing.key}_{what}_gain" for what in ("least", "sure")]

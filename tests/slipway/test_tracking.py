@@ -1,5 +1,8 @@
 """MLflow on SQLite, for real: runs, versions, the challenger alias."""
 
+import shutil
+import sqlite3
+
 import pytest
 from mlflow import MlflowClient
 
@@ -44,6 +47,31 @@ def test_registering_twice_is_one_version_and_moves_the_alias(uri):
     assert tracker.package_uri("movies", "challenger") == "file:///packages/b"
     assert tracker.register("movies", "file:///packages/a", "aaa", run.id, {}) == "1"
     assert tracker.package_uri("movies", "challenger") == "file:///packages/a"
+
+
+def test_the_champion_is_looked_up_and_none_is_no_error(uri):
+    tracker = Tracker(uri, "movies")
+    assert tracker.champion("nobody-registered-this") is None
+    run = tracker.start("demo", {})
+    version = tracker.register("crowned", "file:///packages/a", "aaa", run.id, {})
+    assert tracker.champion("crowned") is None, "a challenger is no champion"
+    MlflowClient(uri).set_registered_model_alias("crowned", "champion", version)
+    assert tracker.champion("crowned") == "file:///packages/a"
+
+
+def test_a_registry_that_cannot_be_asked_is_not_no_champion(tmp_path, uri):
+    shutil.copyfile(uri.removeprefix("sqlite:///"), tmp_path / "broken.db")
+    tracker = Tracker(f"sqlite:///{tmp_path}/broken.db", "movies")
+    with sqlite3.connect(tmp_path / "broken.db") as database:
+        database.execute("DROP TABLE registered_models")
+    with pytest.raises(TrackingError, match="SLIPWAY_TRACKING_URI"):
+        tracker.champion("movies")
+
+
+def test_more_metrics_than_mlflow_takes_at_once(uri):
+    run = Tracker(uri, "movies").start("demo", {})
+    run.log(metrics={f"measured/m{n}": float(n) for n in range(1500)}, tags={"gate": "admitted"})
+    assert len(MlflowClient(uri).get_run(run.id).data.metrics) == 1500
 
 
 def test_an_absent_alias_names_the_remedy(uri):

@@ -81,9 +81,11 @@ def evaluate(
 
     from slipway.workloads.movies.behaviour import Subject, measure
     from slipway.workloads.movies.stages import Stages, collect  # torch
-    from slipway.workloads.movies.summary import Question, summarise
+    from slipway.workloads.movies.summary import OWN, Question, names, summarise
 
     question = Question.of(asked, config.k, config.resamples, config.seed)
+    limits = config.limits()
+    checks.require_known([t for t in limits if t.measurement.startswith(OWN)], names(question))
     stages = Stages.load(data, model, asked)
     collected = collect(stages, asked, config.k, config.seed, progress, ASKING)
     served = stages.served
@@ -102,7 +104,7 @@ def evaluate(
     behaving = measure(subject, lambda what, share, found: progress(what, ASKING + BEHAVING * share, found))
     measurements = [*summary.measurements, *behaving]
     _refuse_doubles(measurements)
-    judged = checks.judge(measurements, champion, config.limits())
+    judged = checks.judge(measurements, champion, limits)
     gate = config.gate.judge(
         question.primary,
         summary.per_user[f"{served.name}/{question.primary}"],

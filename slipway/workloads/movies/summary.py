@@ -76,6 +76,18 @@ class Summary:
     per_user: dict[str, Floats]
 
 
+OWN = ("served_", "slice_", "slices_", "fairness_", "calibration_")  # how the names of this module's begin
+
+
+def names(question: Question) -> set[str]:
+    """Every measurement that `summarise` will give: what is known of a threshold before any model is asked."""
+    known = {f"served_{what}" for what in (*metrics.METRICS, "gain", "coverage", "novelty")}
+    known |= {m.name for m in fairness.measurements(fairness.nothing(question.attributes))}
+    known |= {m.name for m in calibration.measurements(())}
+    empty = [Slicing(key=d.key, title=d.title, parts=slices.nothing(d)) for d in question.divisions]
+    return known | {m.name for m in slices.measurements(empty, "", "")}
+
+
 def summarise(collected: Collected, question: Question, served: str) -> Summary:
     asked, answers = question.asked, collected.answers
     users, owners = np.unique(asked.crowd.owners, return_inverse=True)

@@ -1,25 +1,29 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from slipway.errors import PackageError, TrainingError
+from slipway.errors import ConfigError, PackageError, TrainingError
+from slipway.evaluation.checks import Check, Outcome
+from slipway.evaluation.measurement import Kind
 from slipway.evaluation.results import Evaluation
-from slipway.workload import Scaling
+from slipway.workload import Scaling, Verdict
 from slipway.workloads.movies import dataset, splits
 from slipway.workloads.movies.baselines import Counts
 from slipway.workloads.movies.combine import Combination, CombinedScorer
 from slipway.workloads.movies.dataset import EVENTS, DataSet, snapshot_hash
-from slipway.workloads.movies.evaluation import EvaluateConfig, evaluate
+from slipway.workloads.movies.evaluation import EvaluateConfig, decide, evaluate
 from slipway.workloads.movies.ingest import IngestConfig, ingest
 from slipway.workloads.movies.interactions import Interactions
 from slipway.workloads.movies.ranker.config import RankerConfig, TrainConfig
 from slipway.workloads.movies.ranker.scorer import RankerScorer
 from slipway.workloads.movies.ranker.training import train
 from slipway.workloads.movies.simulator import TINY, simulate
+from slipway.workloads.movies.workload import Movies
 
 USERS, ITEMS, STEPS = 300, 12, 20
 TEMPORAL = "ndcg10_full_temporal_unfiltered"
@@ -68,7 +72,7 @@ def fit(data: Path, model: Path, epochs: int) -> Path:
     config = TrainConfig(
         ranker=ranker, epochs=epochs, learning_rate=5e-3, warmup_steps=10, tokens_per_step=1024, validate_every=epochs
     )
-    train(data, model, config, Scaling(), lambda *_: None, model.with_name(f"{model.name}.resume"))
+    train(data, model, config, Scaling(), lambda *_: None, model.with_name(f"{model.name}.resume").as_uri())
     return model
 
 
@@ -137,6 +141,63 @@ def test_a_model_that_learned_nothing_is_refused(unrepeating: tuple[Path, Path],
     assert verdict.metrics["popularity/ndcg10_full_loo_filtered"] == 1.0
 
 
+def test_each_blocking_check_that_fails_refuses_and_is_named(repeating: tuple[Path, Path], tmp_path: Path) -> None:
+    """One of every kind of bound, and a champion; the gate alone would have admitted the model."""
+    thresholds: dict[str, dict[str, Any] | None] = {
+        "served_coverage": {"min": 1.01},
+        "served_ndcg": {"max_drop_vs_champion": 0.01},
+        "calibration_error": {"max": -1},
+        "scores_not_finite": {"max": -1},
+        "invariance_unknown_id": {"max": -1},
+        "slices_history_sure_gain": {"min": 1},
+        "slices_activity_sure_gain": {"min": 1, "blocking": False},
+        "fairness_gender_gap": {"max": -1},
+    }
+    champion = {"measured/served_ndcg": 0.99, "measured/served_coverage": 0.0}
+    verdict = evaluate(*repeating, tmp_path, EvaluateConfig(thresholds=thresholds), lambda *_: None, champion)
+    assert not verdict.admitted
+    found = Evaluation.read(tmp_path)
+    assert (found.verdict.admitted, found.verdict.reason) == (False, verdict.reason)
+    assert found.verdict.metrics["gain_lower_bound"] > 0
+    assert verdict.reason.startswith("refused by 6 blocking checks: ")
+    blocking = set(thresholds) - {"slices_activity_sure_gain", "fairness_gender_gap"}
+    assert {name for name in thresholds if f"{name}: " in verdict.reason} == blocking
+    assert "below the champion's 0.99" in verdict.reason
+    assert {name for name in thresholds if verdict.metrics.get(f"check/{name}") == 0} == {
+        *blocking,
+        "slices_activity_sure_gain",
+    }
+    assert "check/fairness_gender_gap" not in verdict.metrics, "nobody's gender is known here"
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("6 blocking checks failed") < page.index("<h2>Models</h2>")
+
+
+def test_a_gate_that_refuses_is_named_beside_the_checks() -> None:
+    failed = Check(
+        name="gap", kind=Kind.FAIRNESS, outcome=Outcome.FAILED, blocking=True, value=1, cases=9, champion=None,
+        bounds="≤ 0", why="because", reason="1 is above 0",
+    )  # fmt: skip
+    refused, admitted = Verdict(False, "refused: noise", {"gain": 0.0}), Verdict(True, "admitted: better", {})
+    both = decide(refused, (failed,))
+    assert (both.admitted, both.reason) == (False, "refused: noise. Blocking checks failed, too: gap: 1 is above 0")
+    assert decide(refused, ()) is refused
+    assert decide(admitted, (failed.model_copy(update={"blocking": False}),)) is admitted
+    one = decide(admitted, (failed,))
+    assert one.reason == "refused by 1 blocking check: gap: 1 is above 0. The gate alone said: admitted: better"
+
+
+def test_thresholds_that_cannot_hold_stop_a_run_early(repeating: tuple[Path, Path], tmp_path: Path) -> None:
+    """Before training where the key is wrong, before any model is asked where the name is."""
+    with pytest.raises(ConfigError, match=r"served_ndcg\.mim"):
+        Movies().config("demo", {"evaluate": {"thresholds": {"served_ndcg": {"mim": 1}}}})
+    bound = {"min": 0, "blocking": True, "why": "because"}
+    for name, near in {"served_ndgc": "served_ndcg", "slice_gender_x": "slice_gender_f"}.items():
+        config = Movies().config("demo", {"evaluate": {"thresholds": {name: bound}}}).evaluate
+        with pytest.raises(ConfigError, match=near):
+            evaluate(*repeating, tmp_path / "out", config, lambda *_: pytest.fail("a model was asked"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_too_few_users_are_refused(repeating: tuple[Path, Path], tmp_path: Path) -> None:
     verdict = evaluate(*repeating, tmp_path, EvaluateConfig(max_users=20), lambda *_: None)
     assert not verdict.admitted
@@ -191,7 +252,7 @@ def test_a_simulated_world_ranks_its_models(tmp_path: Path) -> None:
     data = tmp_path / "data"
     ingest(tmp_path / "files", data, IngestConfig(), lambda *_: None)
     config = TrainConfig(ranker=RankerConfig(dim=64, dropout=0.3), epochs=16, learning_rate=3e-3, tokens_per_step=2048)
-    train(data, tmp_path / "model", config, Scaling(), lambda *_: None, tmp_path / "resume")
+    train(data, tmp_path / "model", config, Scaling(), lambda *_: None, (tmp_path / "resume").as_uri())
     verdict = evaluate(data, tmp_path / "model", tmp_path / "out", EvaluateConfig(), lambda *_: None)
     ndcg = [verdict.metrics[f"{m}/ndcg10_full_temporal_filtered"] for m in ("popularity", "markov", "counts", "oracle")]
     assert ndcg == sorted(ndcg)
