@@ -6,6 +6,7 @@
 <out>/ranker.json, ranker.npz   the transformer of the best validation
 <out>/counts.npz                the counting baseline
 <out>/combine.json              weight and epsilon of their combination, chosen on validation
+<out>/reranker.*, item_*, counts_*  the re-ranker and what its features need
 <out>/training.json             how it came to be (Record)
 """
 
@@ -32,6 +33,9 @@ from slipway.workloads.movies.ranker.loop import Task
 from slipway.workloads.movies.ranker.resume import State
 from slipway.workloads.movies.ranker.scorer import RankerScorer
 from slipway.workloads.movies.ranker.validation import Validation
+from slipway.workloads.movies.rerank import training as reranking
+from slipway.workloads.movies.rerank.items import ItemTable
+from slipway.workloads.movies.rerank.training import Fitted
 from slipway.workloads.movies.splits import Protocol, choose, split
 
 RANKER = "train ranker"
@@ -100,6 +104,13 @@ def train(
         f"validation_ndcg10_{s.name}": float(validation.ndcg(s).mean())
         for s in (counts, scorer, CombinedScorer(scorer, counts, combination))
     }
+    items = ItemTable.build(data / "items.parquet", whole, parts.train)
+    vectors = scorer.model.item.weight.detach().cpu().float().numpy()
+    unseen = Validation(whole, parts.validation, filter_seen=not snapshot.repeats)
+    reranked = reranking.fit(
+        scorer, counts, combination, vectors, items, parts.train, unseen, config.rerank, config.seed, told
+    )
+    final |= reranked.metrics
     wall = time.perf_counter() - clock
     record = Record(
         config=config,
@@ -114,7 +125,7 @@ def train(
         computed=loop.computed(task, scaling.use_gpu),
         validation=final,
     )
-    _write(out, state, scorer, counts, combination, record, filter_seen=not snapshot.repeats)
+    _write(out, state, scorer, counts, combination, reranked, record, filter_seen=not snapshot.repeats)
     metrics = {**final, "cpu_seconds": record.cpu_seconds, "best_epoch": float(state.best_epoch)}
     progress(RANKER, 1.0, metrics)
     return metrics
@@ -145,6 +156,7 @@ def _write(
     scorer: RankerScorer,
     counts: Counts,
     combination: Combination,
+    reranked: Fitted,
     record: Record,
     filter_seen: bool,
 ) -> None:
@@ -156,6 +168,7 @@ def _write(
     checkpoint.save(draft, scorer.model, filter_seen)
     counts.save(draft / "counts.npz")
     combination.save(draft)
+    reranked.save(draft)
     checkpoint.write_atomically(draft / "training.json", (record.model_dump_json(indent=2) + "\n").encode())
     shutil.rmtree(out, ignore_errors=True)
     draft.rename(out)

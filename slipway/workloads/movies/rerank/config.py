@@ -18,9 +18,9 @@ class RerankConfig(Frozen):
 
     retrieval: RetrievalConfig = RetrievalConfig()
     trees: int = Field(300, ge=1, le=5000, description="at most: early stopping ends sooner")
-    leaves: int = Field(31, ge=2, le=1024)
+    leaves: int = Field(7, ge=2, le=1024)
     learning_rate: float = Field(0.05, gt=0, le=1)
-    min_leaf: int = Field(50, ge=1)
+    min_leaf: int = Field(200, ge=1)
     cases: int = Field(10_000, ge=10, description="validation cases that it learns from, drawn once by seed")
     diversity_budget: float = Field(
         0.01, ge=0, le=0.5, description="share of validation NDCG@10 that diversity may cost; 0: no diversity"

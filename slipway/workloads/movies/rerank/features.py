@@ -127,7 +127,9 @@ def matrix(lists: Lists, tables: Tables) -> Matrix:
 
     log_p = np.where(real, lists.log_p, -np.inf).astype(np.float32)
     share = _log_share(lists.counts, candidates, np.float32(tables.combination.epsilon))
-    combined = lists.log_p + np.float32(tables.combination.weight) * share
+    # The mean of both opinions: of the size of a log-probability, however much the counts weigh.
+    weight = np.float32(tables.combination.weight)
+    combined: Scores = ((lists.log_p + weight * share) / (1 + weight)).astype(np.float32)
     for name, values in (("log_p", log_p), ("counts", share), ("combined", combined)):
         _listwise(columns, name, values, real, ranked=True)
     for name in RELATIONS:
@@ -153,7 +155,7 @@ def matrix(lists: Lists, tables: Tables) -> Matrix:
     for index, name in enumerate(FEATURES):
         if name in columns:
             every[index] = columns[name]
-    return Matrix(every[:, real].T, real.sum(axis=1), combined[real].astype(np.float32))
+    return Matrix(every[:, real].T, real.sum(axis=1), combined[real])
 
 
 def _newest(histories: Sequence[npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:

@@ -49,7 +49,7 @@ class Reranker:
     def _booster(self) -> "lightgbm.Booster":
         import lightgbm  # costs a second: only where trees are asked
 
-        booster = lightgbm.Booster(model_str=self.text, params={"num_threads": 1, "verbose": -1})
+        booster = lightgbm.Booster(model_str=self.text)
         if tuple(booster.feature_name()) != self.settings.features:
             raise PackageError(f"{TREES} was trained on other features than {FILE} names", "train the model again")
         return booster

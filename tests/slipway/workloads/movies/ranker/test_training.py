@@ -44,8 +44,10 @@ def test_learns_the_order_and_writes_the_model_folder(chain_data: Path, tmp_path
     out = tmp_path / "model"
     found = train(chain_data, out, small(), Scaling(), lambda *said: told.append(said), (tmp_path / "resume").as_uri())
 
-    names = ["combine.json", "counts.npz", "ranker.json", "ranker.npz", "training.json"]
-    assert sorted(p.name for p in out.iterdir()) == names
+    names = {"combine.json", "counts.npz", "ranker.json", "ranker.npz", "training.json"}
+    names |= {"reranker.txt", "reranker.json", "item_vectors.npy", "item_table.npz"}
+    names |= {f"counts_{relation}.npz" for relation in ("near", "far", "linear")}
+    assert {p.name for p in out.iterdir()} == names
     record = Record.model_validate_json((out / "training.json").read_text())
     losses = [epoch["train_loss"] for epoch in record.epochs]
     assert len(losses) == 6
