@@ -39,9 +39,11 @@ def cluster(processes: int, gpus: int = 0) -> Iterator[None]:
         ours["num_cpus"] = max(os.cpu_count() or 1, processes)
     try:
         ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False, **ours)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a bare one where a busy machine starts it too slowly
+        ray.shutdown()
         raise TrainingError(
-            f"Ray cannot be started or reached: {error}", "check RAY_ADDRESS, or train in process"
+            f"Ray cannot be started or reached: {error}",
+            "check RAY_ADDRESS; on a busy machine try again later, or train in process",
         ) from error
     try:
         offered = int(ray.cluster_resources().get("GPU", 0))
