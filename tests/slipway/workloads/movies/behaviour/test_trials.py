@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from slipway.evaluation.measurement import Kind
+from slipway.workloads.movies.behaviour.trials import Trial, failure_rate, mean, ratio, wilson
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    # statsmodels.stats.proportion.proportion_confint(hits, n, method="wilson")
+    [(0, 10, 0.0, 0.27753), (1, 10, 0.01787, 0.40415), (50, 100, 0.40383, 0.59617), (10, 10, 0.72247, 1.0)],
+)
+def test_wilson(hits: int, n: int, low: float, high: float) -> None:
+    assert wilson(hits, n) == pytest.approx((low, high), abs=1e-5)
+
+
+def test_shows_the_worst_failures_first() -> None:
+    trials = [Trial(number % 2 == 0, f"case {number}", number) for number in range(20)]
+    found = failure_rate("some_test", Kind.TEMPLATE, trials, "what fails")
+    assert (found.value, found.cases) == (0.5, 20)
+    assert found.examples == ("case 18", "case 16", "case 14", "case 12", "case 10")
+    none = failure_rate("some_test", Kind.TEMPLATE, [], "what fails", "there are no films")
+    assert (none.value, none.cases) == (None, 0)
+    assert "there are no films" in none.detail
+
+
+def test_intervals_hold_the_value() -> None:
+    values = np.random.default_rng(0).random(500)
+    for found in (
+        mean("a", Kind.FAILURE_MODE, values, "mean"),
+        ratio("b", Kind.FAILURE_MODE, values, values[::-1] * 2, "ratio"),
+        ratio("c", Kind.FAILURE_MODE, values, values[:99], "ratio", paired=False),
+    ):
+        assert None not in (found.low, found.value, found.high)
+        assert found.low < found.value < found.high  # type: ignore[operator]
+    assert ratio("d", Kind.FAILURE_MODE, values, np.zeros(500), "ratio").cases == 0
