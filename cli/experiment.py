@@ -74,15 +74,16 @@ def experiment(
         shutil.rmtree(folder, ignore_errors=True)
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
+    needs_data = getattr(chosen, "NEEDS_DATA", True)
     with bar(console) as progress:
-        read = inputs.ingested(progress) if getattr(chosen, "NEEDS_DATA", True) else scratch
+        read = inputs.ingested(progress) if needs_data else scratch
         tracker = Tracker(env.tracking, f"{workload_name}-experiments")
         memory = Memory.open(folder, tracker, name, git_commit(), params)
         with memory.run:
             findings = chosen.run(Context(read, scratch, budget, seed, progress, memory.remember))
-            typed = [f"slipway experiment {name} --data {inputs.shown} --budget {budget:g} --seed {seed}"]
-            typed += [f"--set {assignment}" for assignment in assignments or []]
-            findings = dataclasses.replace(findings, command=findings.command or " ".join(typed))
+            source = [f"--data {inputs.shown}", *(f"--set {a}" for a in assignments or [])] if needs_data else []
+            typed = " ".join([f"slipway experiment {name}", *source, f"--budget {budget:g} --seed {seed}"])
+            findings = dataclasses.replace(findings, command=findings.command or typed)
             written = page.write(out, name, findings, {**about, "commit": _commits(memory)}, {"arms": memory.arms()})
             for path in (written, written.with_suffix(".json"), *sorted(out.glob(f"{name}-*.svg"))):
                 memory.run.log_files(path)
