@@ -60,7 +60,7 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """Rows of all cases back to back. values: (rows, F); combined, answer: (rows,); items: (rows,); sizes: (cases,);
+    """Rows of all cases back to back. values: (rows, F); combined, answer: (rows,); items: (rows,); near: (rows,), one of the DEPTH best; sizes: (cases,);
     users: (cases,) indices.
     """
 
@@ -68,6 +68,7 @@ class Cases:
     combined: Scores
     answer: npt.NDArray[np.bool_]
     items: IntArray
+    near: npt.NDArray[np.bool_]
     sizes: IntArray
     users: IntArray
 
@@ -108,7 +109,7 @@ def fit(
     plain = Reranker(_settings(config, trees=False))
     progress(STAGE, 0.2, {})
     drawn = Validation.draw(validation.whole, validation.cases, validation.filter_seen, config.cases, seed)
-    cases = _gather(Cascade(ranker, counts, plain, tables, validation.filter_seen), drawn, progress)
+    cases = gather(Cascade(ranker, counts, plain, tables, validation.filter_seen), drawn, progress)
     before = float(cases.ndcg(cases.combined).mean())
     metrics = {"validation_ndcg10_combined_candidates": before, "rerank_cases": float(len(cases.sizes))}
     metrics["validation_recall_candidates"] = float(cases.answer.sum() / max(len(cases.sizes), 1))
@@ -121,7 +122,7 @@ def fit(
             cases.answer.sum(),
         )
     else:
-        added, trees, text, gains = _grow(cases, config, seed, progress)
+        added, trees, text, gains = grow(cases, config, seed, progress)
         after = float(cases.ndcg(cases.combined + added).mean())
         metrics |= {"validation_ndcg10_trees": after, "rerank_trees": float(trees), **gains}
         if after > before:
@@ -160,7 +161,8 @@ def _settings(
     )
 
 
-def _gather(cascade: Cascade, validation: Validation, progress: Progress) -> Cases:
+def gather(cascade: Cascade, validation: Validation, progress: Progress) -> Cases:
+    """The candidates of all cases with their features, and which of them are answers."""
     whole = validation.whole
     rows, answers, items = [], [], []
     for number, part in enumerate(validation.chunks()):
@@ -172,17 +174,19 @@ def _gather(cascade: Cascade, validation: Validation, progress: Progress) -> Cas
         items.append(lists.candidates[real])
         progress(STAGE, 0.2 + 0.2 * number * CHUNK / len(validation.cases), {})
     nothing: Any = np.empty(0, dtype=np.int64)
+    values = np.concatenate([np.empty((0, len(FEATURES)), np.float32), *(part.values for part in rows)])
     return Cases(
-        values=np.concatenate([np.empty((0, len(FEATURES)), np.float32), *(part.values for part in rows)]),
+        values=values,
         combined=np.concatenate([np.empty(0, np.float32), *(part.combined for part in rows)]),
         answer=np.concatenate([np.empty(0, bool), *answers]),
         items=np.concatenate([nothing, *items]),
+        near=values[:, FEATURES.index("combined_rank")] < DEPTH,
         sizes=np.concatenate([nothing, *(part.sizes for part in rows)]),
         users=np.searchsorted(whole.indptr, validation.cases, side="right") - 1,
     )
 
 
-def _grow(
+def grow(
     cases: Cases, config: RerankConfig, seed: int, progress: Progress
 ) -> tuple[Scores, int, str, dict[str, float]]:
     """What trees that did not see a case's user add to its scores, (rows,); how many trees; the model grown from all
@@ -191,15 +195,14 @@ def _grow(
     owner = cases.of_row
     users, of_case = np.unique(cases.users, return_inverse=True)
     fold = np.random.default_rng(seed).permutation(len(users))[of_case] % FOLDS
-    near = cases.values[:, FEATURES.index("combined_rank")] < DEPTH
-    found = np.bincount(owner, cases.answer & near, minlength=len(cases.sizes)) > 0
+    found = np.bincount(owner, cases.answer & cases.near, minlength=len(cases.sizes)) > 0
     # A list without its answer teaches no order; an answer from farther down would say that far down is where they are.
-    useful = near & found[owner]
+    useful = cases.near & found[owner]
     import lightgbm  # costs a second
 
     whole = _dataset(cases, useful)
     parts = fold[owner[useful]]
-    grown = lightgbm.cv(
+    grown: Any = lightgbm.cv(
         _parameters(config, seed),
         whole,
         config.trees,
@@ -273,7 +276,7 @@ def _calibration(cases: Cases, scores: Scores) -> tuple[tuple[float, ...], tuple
     """
     if not len(scores):
         return (0.0,), (1.0,)
-    from sklearn.isotonic import IsotonicRegression  # costs a second
+    from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]  # costs a second
 
     logs = np.concatenate([log_softmax(part) for part in split(scores, cases.sizes)])
     model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(logs, cases.answer.astype(np.float64))
