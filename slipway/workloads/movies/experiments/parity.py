@@ -20,7 +20,7 @@ from slipway.workloads.movies.ranker.scorer import RankerScorer
 
 DESCRIPTION = "parity with SASRec's and SSE-PT's papers: NDCG@10 and HR@10 among 100 sampled negatives, by epochs"
 
-PUBLISHED = {"SASRec": (0.5905, 0.8245), "SSE-PT": (0.6174, 0.8351)}  # ML-1M; Wu et al. 2020, table 2
+PUBLISHED = {"SASRec": (0.5905, 0.8245), "SSE-PT": (0.6174, 0.8351)}  # ML-1M, as Wu et al. 2020 report both
 EPOCHS = {"SASRec": "200 and more", "SSE-PT": "up to 2,001"}  # of one window of 200 items per user
 NEGATIVES = 100
 
@@ -73,7 +73,7 @@ def run(context: Context) -> Findings:
             + ". An "
             "epoch there is one window of each user's newest 200 items; here it is every (history, next item) pair.",
             "Ours differs from the papers' code in: pre-LN blocks with squared ReLU and no biases, AdamW with clipping "
-            "and a cosine that ends with the budget, embeddings in bf16 products, replaced users become <unk>, and "
+            "and a cosine that ends with the budget, bf16 products where the machine computes in it, replaced users become <unk>, and "
             "items are replaced as inputs and as targets independently. keep_user 0.08 and keep_item 0.9 are theirs.",
             "The curve is over a sample of the test users, the table over all.",
         ],
