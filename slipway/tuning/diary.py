@@ -60,7 +60,8 @@ class Listener(tune.Callback):  # type: ignore[misc]  # Ray ships no types
     def on_trial_result(self, trial: Any, result: dict[str, Any], **_: Any) -> None:
         record = self._record(trial)
         run, spent = self._run(record), float(result["cpu_seconds"])
-        if run is not None and spent >= record.cpu_seconds:  # not one that a resumed trial only repeats
+        # Neither what a resumed trial repeats, nor the last epoch once more with the final figures.
+        if run is not None and spent > record.cpu_seconds and "final" not in result:
             metric = self.study.plan.space.metric
             run.log(metrics={metric: result["value"], "cpu_seconds": spent}, step=int(result["epoch"]))
         final = record.final | {name: float(value) for name, value in result.get("final", {}).items()}

@@ -155,11 +155,12 @@ def _draw(found: dict[str, Figures]) -> Any:
     def draw(axes: "Axes") -> None:
         for number, (name, figures) in enumerate(good.items()):
             many = "workers" in name or "FSDP" in name
-            axes.scatter(_cost(figures), _grown(figures) / 1024, marker="s" if many else "o", color=f"C{number % 10}")
-            axes.annotate(name, (_cost(figures), _grown(figures) / 1024), (5, 3), textcoords="offset points", size=8)
+            colour = f"C{number}" if number < 10 else "black"
+            axes.plot(_cost(figures), _grown(figures) / 1024, "s" if many else "o", color=colour, label=name, ms=7)
         axes.set_xlabel("CPU-milliseconds per token (squares: of two workers together)")
         axes.set_ylabel("GiB that training adds to a worker")
-        axes.set_xlim(left=0, right=1.35 * max((_cost(f) for f in good.values()), default=1.0))
-        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.set_ylim(0, 1.05 * max((_grown(f) / 1024 for f in good.values()), default=1.0))
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
     return draw
