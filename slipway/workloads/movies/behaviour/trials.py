@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 SHOWN = 5  # examples of one measurement
 Z = 1.959964  # two-sided 95 %
 RESAMPLES = 1000
+FEW = 30  # cases; a ratio of fewer is noise
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,10 @@ def ratio(
     seed: int = 0,
 ) -> Measurement:
     """mean(above) / mean(below) with its bootstrap interval. paired: both are of the same cases, drawn together."""
-    if not len(above) or not len(below) or not below.any():
-        return unmeasured(name, kind, absent or "the denominator is 0")
+    if min(len(above), len(below)) < FEW:
+        return unmeasured(name, kind, absent or f"there are fewer than {FEW} cases")
+    if not below.any():
+        return unmeasured(name, kind, f"what it is divided by is 0: {detail}")
     if paired:
         means = resampled_means(np.stack([above, below], axis=1), RESAMPLES, seed)
         numerators, denominators = means[:, 0], means[:, 1]
