@@ -73,8 +73,9 @@ def run(context: Context) -> Findings:
             + ". An "
             "epoch there is one window of each user's newest 200 items; here it is every (history, next item) pair.",
             "Ours differs from the papers' code in: pre-LN blocks with squared ReLU and no biases, AdamW with clipping "
-            "and a cosine that ends with the budget, bf16 products where the machine computes in it, replaced users become <unk>, and "
-            "items are replaced as inputs and as targets independently. keep_user 0.08 and keep_item 0.9 are theirs.",
+            "and a cosine that ends with the budget, bf16 where the machine computes in it, replaced users become "
+            "<unk>, and items are replaced as inputs and as targets independently. "
+            "keep_user 0.08 and keep_item 0.9 are theirs.",
             "The curve is over a sample of the test users, the table over all.",
         ],
         figures={
