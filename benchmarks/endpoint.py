@@ -23,22 +23,26 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import onnxruntime
 import orjson
 import uvloop
 
 from slipway.package import Package
 from slipway.workloads.movies.predictor import MoviesPredictor
+from slipway.workloads.movies.rerank.features import Lists, matrix
 
 ROOT = Path(__file__).parent.parent
 EVIDENCE = ROOT / "docs" / "evidence"
 ROUND = 40  # requests of one layer before the next layer's turn
 K = 10
+GRAPH_OUTPUTS = ["item", "log_p", "candidate_log_p"]
 Ask = Callable[[int], Any]  # of the user with this number; a coroutine function runs in LOOP
 LOOP = uvloop.new_event_loop()
 
@@ -201,6 +205,8 @@ def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[
     calls = [LOOP.run_until_complete(model.preprocess(request)) for request in decoded]
     answers = [Answer(c, predictor.predict(i)) for c, i in zip(calls, inputs, strict=True)]
     histories = [_feed(predictor, one)["items"] for one in inputs]
+    lists = [_lists(predictor, one) for one in inputs]
+    rows = [matrix(one, predictor.items.now.tables) for one in lists]
 
     async def wire(number: int) -> None:
         request = decode_v2(bodies[number % len(bodies)], None, "movies")
@@ -223,7 +229,9 @@ def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[
         await application(scope, receive, send)
 
     return {
-        "counts": lambda number: predictor.counts.score_histories(histories[number % len(histories)]),
+        "counts": lambda number: predictor.recommender.counts.score_histories(histories[number % len(histories)]),
+        "features": lambda number: matrix(lists[number % len(lists)], predictor.items.now.tables),
+        "trees": lambda number: predictor.recommender.forest.score(rows[number % len(rows)]),
         "decode and encode V2 JSON": wire,
         "a thread and back": hop,
         "application without HTTP": asgi,
@@ -233,20 +241,31 @@ def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[
 HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"80")]
 
 
+class Spy:
+    """A graph that remembers what it was fed."""
+
+    def __init__(self, graph: onnxruntime.InferenceSession) -> None:
+        self.graph, self.fed = graph, list[dict[str, np.ndarray]]()
+
+    def run(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.fed.append(feed)
+        result: list[np.ndarray] = self.graph.run(names, feed)
+        return result
+
+
 def _feed(predictor: MoviesPredictor, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The very tensors that the predictor gives to the graph for this request."""
-    fed: list[dict[str, np.ndarray]] = []
+    """The very tensors that the predictor gives to the ranker's graph for this request."""
+    spy = Spy(predictor.recommender.graph)
+    replace(predictor, recommender=replace(predictor.recommender, graph=spy)).predict(inputs)
+    return spy.fed[0]
 
-    class Spy:
-        def run(self, _: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-            fed.append(feed)
-            result: list[np.ndarray] = predictor.ranker.run(["item", "score"], feed)
-            return result
 
-    from dataclasses import replace
-
-    replace(predictor, ranker=Spy()).predict(inputs)
-    return fed[0]
+def _lists(predictor: MoviesPredictor, inputs: dict[str, np.ndarray]) -> Lists:
+    """What the re-ranker is asked about for this request."""
+    (position,) = predictor.histories.index(inputs["user_id"])
+    now = predictor.items.now
+    history = predictor.histories.of(position).astype(np.int64)
+    return predictor.recommender.lists([history], np.array([position + 1]), now.popular, K)
 
 
 def report(rows: dict[str, list[float]], facts: dict[str, Any]) -> str:
@@ -281,12 +300,14 @@ def reading(p50: dict[str, float]) -> list[str]:
     """Where a V2 JSON request's time goes, as differences of layers that contain one another."""
     raw, predictor = p50["raw session.run"], p50["predictor.predict"]
     application, endpoint = p50["layer: application without HTTP"], p50["V2 JSON, 1 connection"]
-    counts, hop, wire = (p50[f"layer: {n}"] for n in ("counts", "a thread and back", "decode and encode V2 JSON"))
+    counts, features, trees = (p50[f"layer: {name}"] for name in ("counts", "features", "trees"))
+    hop, wire = (p50[f"layer: {name}"] for name in ("a thread and back", "decode and encode V2 JSON"))
     return [
         f"A V2 JSON request over one connection takes {endpoint:.3f} ms (quiet), {endpoint / raw:.2f} times the model:",
         "",
-        f"- {raw:.3f} ms `session.run`",
-        f"- {predictor - raw:.3f} ms the predictor around it, of which {counts:.3f} scores the counts",
+        f"- {raw:.3f} ms `session.run` of the ranker",
+        f"- {predictor - raw:.3f} ms the predictor around it: {counts:.3f} scores the counts, {features:.3f} "
+        f"computes the re-ranker's features, {trees:.3f} asks its trees",
         f"- {application - predictor:.3f} ms the application (alone: {hop:.3f} the hop to a thread and back, "
         f"which keeps the event loop free; {wire:.3f} decoding, checks and encoding)",
         f"- {endpoint - application:.3f} ms HTTP and the client (alone: {p50['layer: GET /v2/health/live']:.3f} for an "
@@ -315,7 +336,7 @@ def main() -> None:
     feeds = [_feed(predictor, one) for one in inputs]
 
     def raw(number: int) -> object:
-        return predictor.ranker.run(["item", "score"], feeds[number % len(feeds)])
+        return predictor.recommender.graph.run(GRAPH_OUTPUTS, feeds[number % len(feeds)])
 
     if options.requests % options.users or options.requests % ROUND:
         parser.error(f"--requests must be a multiple of --users and of {ROUND}")

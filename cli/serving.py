@@ -15,7 +15,7 @@ from slipway import storage
 from slipway.errors import NotReadyError, RequestError, ServingError
 from slipway.package import Package
 from slipway.settings import Settings
-from slipway.workloads.movies.predictor import Catalogue, Histories
+from slipway.workloads.movies.tables import Catalogue, Histories
 
 SERVICE = "movies"
 

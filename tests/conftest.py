@@ -22,7 +22,9 @@ class Built:
 
 @pytest.fixture(scope="session")
 def movies_package(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """120 users, 60 items with gaps in both id spaces, a user embedding, random ranker weights and fitted counts."""
+    """120 users, 60 items with gaps in both id spaces, a user embedding, random ranker weights, fitted counts and a few
+    trees that learned each user's last two items by heart.
+    """
     torch = pytest.importorskip("torch")
     from slipway.package import Golden, Package, Snapshot, write_golden
     from slipway.workloads.movies import dataset, export
@@ -33,6 +35,13 @@ def movies_package(tmp_path_factory: pytest.TempPathFactory) -> Built:
     from slipway.workloads.movies.ranker import checkpoint
     from slipway.workloads.movies.ranker.config import RankerConfig
     from slipway.workloads.movies.ranker.model import Ranker
+    from slipway.workloads.movies.ranker.scorer import RankerScorer
+    from slipway.workloads.movies.rerank import relations
+    from slipway.workloads.movies.rerank.cascade import Cascade
+    from slipway.workloads.movies.rerank.config import RetrievalConfig
+    from slipway.workloads.movies.rerank.features import FEATURES, Tables, matrix
+    from slipway.workloads.movies.rerank.items import ItemTable
+    from slipway.workloads.movies.rerank.reranker import Reranker, Settings
 
     root = tmp_path_factory.mktemp("movies_package")
     data, model, package = root / "data", root / "model", root / "package"
@@ -47,7 +56,7 @@ def movies_package(tmp_path_factory: pytest.TempPathFactory) -> Built:
         {
             "user": table["user"],
             "item": table["item"],
-            "timestamp": (978_300_760_000 + table["at"] * 60_000).cast(pl.Datetime("ms", "UTC")),
+            "timestamp": (978_300_760_000 + table["at"] * 18_000_000).cast(pl.Datetime("ms", "UTC")),  # eight days
             "rating": pl.repeat(4.0, len(table), dtype=pl.Float32, eager=True),
             "action": pl.repeat("rating", len(table), dtype=pl.String, eager=True),
             "source_row": pl.int_range(1, len(table) + 1, dtype=pl.Int64, eager=True),
@@ -89,8 +98,36 @@ def movies_package(tmp_path_factory: pytest.TempPathFactory) -> Built:
     with torch.no_grad():
         ranker.item.weight.mul_(20)  # spread the scores: untrained ones are nearly tied
     checkpoint.save(model, ranker, filter_seen=True)
-    Counts.fit(whole).save(model / "counts.npz")
-    (model / FILE).write_text(Combination(weight=0.5, epsilon=1e-3).model_dump_json())
+    counts = Counts.fit(whole)
+    counts.save(model / "counts.npz")
+    combination = Combination(weight=0.5, epsilon=1e-3)
+    (model / FILE).write_text(combination.model_dump_json())
+
+    vectors = ranker.item.weight.detach().numpy()
+    items = ItemTable.build(data / "items.parquet", whole, whole)
+    tables = Tables.build(items, combination, vectors, relations.fit(whole))
+    settings = Settings(
+        features=FEATURES,
+        retrieval=RetrievalConfig(ranker=20, counts=20, popular=10),
+        trees=True,
+        diversity_weight=0.2,
+        diversity_depth=20,
+        knots_x=(-6.0, -2.0, 0.0),
+        knots_y=(0.001, 0.1, 0.9),
+    )
+    cascade = Cascade(RankerScorer(ranker), counts, Reranker(settings), tables, filter_seen=True)
+    cases = np.sort(np.concatenate([whole.indptr[1:] - 1, whole.indptr[1:] - 2]))
+    lists = cascade.lists(whole, cases, cascade.ranker.score(whole, cases), counts.score(whole, cases))
+    rows = matrix(lists, tables)
+    answers = (lists.candidates == whole.items[cases][:, None])[lists.candidates > 0]
+    lightgbm = pytest.importorskip("lightgbm")
+    booster = lightgbm.train(
+        {"objective": "lambdarank", "num_leaves": 8, "min_data_in_leaf": 5, "num_threads": 1, "verbose": -1},
+        lightgbm.Dataset(rows.values, answers.astype(int), group=rows.sizes, feature_name=list(FEATURES)),
+        num_boost_round=20,
+    )
+    Reranker(settings, booster.model_to_string()).save(model)
+    tables.save(model)
 
     export.export(data, model, package)
     predictor = MoviesPredictor.open(package)

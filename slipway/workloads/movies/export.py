@@ -1,14 +1,16 @@
 """Trained models → the files of a package: one ONNX graph and its tables. Knows no package.json, no golden answers.
 
-The graph is the whole answer: ranker, combination with counts, seen-filter and TopK, so that a request moves k items
-out of it and never a score per item of the catalogue. What it computes is checked against PyTorch before it is kept.
+The graph is the ranker as a source of candidates and as a judge of those of others: softmax over the catalogue,
+seen-filter, TopK and a look-up, so that a request never moves a number per item of the catalogue out of it. What it
+computes is checked against PyTorch before it is kept.
 
-    items  int64 [B, L]   right-padded with 0, oldest → newest, L <= max_len
-    user   int64 [B]      only with a user embedding: 0 is <unk>, else user index + 1
-    counts float32 [B, V + 1]  raw count scores
-    seen   int64 [B, S]   padded with 0; never answered
-    k      int64 [1]      at most V items come back
-    →  item int64 [B, k], score float32 [B, k] (-inf: nothing left to recommend)
+    items      int64 [B, L]   right-padded with 0, oldest → newest, L <= max_len
+    user       int64 [B]      only with a user embedding: 0 is <unk>, else user index + 1
+    seen       int64 [B, S]   padded with 0; never among the best
+    candidates int64 [B, C]   padded with 0; items that others found, seen or not
+    k          int64 [1]      at most V items come back
+    →  item int64 [B, k], log_p float32 [B, k]  the most probable unseen items (-inf: none is left)
+       candidate_log_p float32 [B, C]           the candidates' own, -inf for padding
 """
 
 import logging
@@ -16,6 +18,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +32,22 @@ from torch import Tensor, nn
 
 from slipway.errors import PackageError
 from slipway.package import Frozen
-from slipway.workloads.movies import dataset
+from slipway.workloads.movies import dataset, forest, runtime, treegraph
 from slipway.workloads.movies.baselines import Counts, CountsConfig
-from slipway.workloads.movies.combine import TINY, Combination
+from slipway.workloads.movies.combine import Combination
 from slipway.workloads.movies.ingest import ORACLE
 from slipway.workloads.movies.interactions import Interactions
 from slipway.workloads.movies.ranker import checkpoint
 from slipway.workloads.movies.ranker.checkpoint import Trained
 from slipway.workloads.movies.ranker.model import Ranker
+from slipway.workloads.movies.rerank.features import Tables
+from slipway.workloads.movies.rerank.items import ItemTable
+from slipway.workloads.movies.rerank.reranker import Reranker
 
 OPSET = 20
-PARITY_CASES = 64
-SCORE_TOLERANCE = 1e-4
-TIE = 1e-5  # items whose scores are this close may come in either order
-# Both are relative to scores above 1: a sum of logarithms of size 100 has float32 steps of 8e-6.
+CASES = 64  # of the largest batch that parity is checked with
+TOLERANCE = 1e-4
+TIE = 1e-5  # items whose log-probabilities are this close may come in either order
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -66,65 +71,75 @@ class ServedModel(Frozen):
 class ServedGraph(nn.Module):
     """What the ONNX graph computes, in PyTorch."""
 
-    def __init__(self, ranker: Ranker, combination: Combination) -> None:
+    def __init__(self, ranker: Ranker) -> None:
         super().__init__()
         self.ranker = ranker
-        self.weight = combination.weight
-        self.epsilon = combination.epsilon
 
-    def scores(self, items: Tensor, user: Tensor | None, counts: Tensor, seen: Tensor) -> Tensor:
-        """(B, V + 1) float32; column 0 and what was seen are -inf."""
-        log_p = torch.log_softmax(self.ranker.newest(items, user), dim=1)
-        total = counts[:, 1:].sum(dim=1, keepdim=True).clamp(min=TINY)
-        combined = log_p + self.weight * torch.log(self.epsilon + counts / total)
-        return combined.scatter(1, seen, float("-inf"))  # padding hits column 0, which is -inf anyhow
+    def log_p(self, items: Tensor, user: Tensor | None) -> Tensor:
+        """(B, V + 1) float32: each item's log-probability of being next; column 0 is -inf."""
+        return torch.log_softmax(self.ranker.newest(items, user), dim=1)
 
-    def forward(self, items: Tensor, user: Tensor | None, counts: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """item, score of the best one: torch.export cannot leave k open, write_graph does."""
-        best, item = torch.topk(self.scores(items, user, counts, seen), 1, dim=1)
-        return item, best
+    def forward(
+        self, items: Tensor, user: Tensor | None, seen: Tensor, candidates: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """item, log_p of the best one, and candidate_log_p: torch.export cannot leave k open, write_graph does."""
+        log_p = self.log_p(items, user)
+        # Padding hits column 0, which is -inf anyhow.
+        best, item = torch.topk(log_p.scatter(1, seen, float("-inf")), 1, dim=1)
+        return item, best, log_p.gather(1, candidates)
 
 
 def export(data: Path, model: Path, out: Path) -> None:
-    """Write ranker.onnx, counts.npz, model.json and the tables of items, histories and popularity into out.
+    """Write ranker.onnx, counts.npz, combine.json, the re-ranker's files, model.json and the tables of items,
+    histories and popularity into out.
 
     Raises PackageError when the folders do not belong together, or when the graph's answers are not PyTorch's.
     """
     ranker, trained = checkpoint.load(model)
     combination = Combination.load(model)
     counts = Counts.load(model / "counts.npz")
+    reranker, tables = Reranker.load(model), Tables.load(model)
     whole = Interactions.from_events(dataset.scan_events(data).collect())
-    if (whole.n_users, whole.n_items) != (trained.n_users, trained.n_items) or counts.n_items != trained.n_items:
+    sizes = {trained.n_items, counts.n_items, tables.items.n_items}
+    if whole.n_users != trained.n_users or sizes != {whole.n_items}:
         raise PackageError(
-            f"{model} was trained on {trained.n_users} users and {trained.n_items} items (counts on "
-            f"{counts.n_items}), but {data} has {whole.n_users} and {whole.n_items}",
+            f"{model} was trained on {trained.n_users} users and {trained.n_items} items (its files are of "
+            f"{sorted(sizes)}), but {data} has {whole.n_users} and {whole.n_items}",
             "export with the data set that the model was trained on",
         )
     out.mkdir(parents=True, exist_ok=True)
-    graph = ServedGraph(ranker, combination).eval()
+    graph = ServedGraph(ranker).eval()
     draft = out / ".ranker.onnx.part"
     try:
         write_graph(graph, draft)
-        check_parity(graph, draft, whole, counts)
+        check_parity(graph, draft)
         draft.rename(out / "ranker.onnx")
     finally:
         draft.unlink(missing_ok=True)
     shutil.copyfile(model / "counts.npz", out / "counts.npz")
+    combination.save(out)
+    reranker.save(out)
+    if reranker.settings.trees:
+        treegraph.write(reranker.text, out / forest.GRAPH)
+    # Times and windows up to the snapshot; `total`, what training counted, is a feature that the trees have learned.
+    items = ItemTable.build(data / "items.parquet", whole, whole)
+    replace(tables, items=replace(items, total=tables.items.total).newest()).save(out)
     _write_tables(data, whole, out)
     _write_model(trained, counts, combination, whole, data, out)
 
 
 def write_graph(graph: ServedGraph, path: Path) -> None:
-    """Export to ONNX with dynamic batch, history, seen and k. Raises PackageError when it cannot be done."""
+    """Export to ONNX, open in B, L, S, C and k. Raises PackageError when it cannot be done."""
     ranker = graph.ranker
     has_user = ranker.user is not None
     example = {
         "items": torch.ones((2, 3), dtype=torch.int64),
         "user": torch.zeros(2, dtype=torch.int64) if has_user else None,
-        "counts": torch.ones((2, ranker.n_items + 1)),
         "seen": torch.zeros((2, 4), dtype=torch.int64),
+        "candidates": torch.zeros((2, 5), dtype=torch.int64),
     }
-    B, L, S = torch.export.Dim("B"), torch.export.Dim("L", max=ranker.config.max_len), torch.export.Dim("S")
+    B, S, C = (torch.export.Dim(name) for name in "BSC")
+    L = torch.export.Dim("L", max=ranker.config.max_len)
     with _quiet_exporter():
         program = torch.onnx.export(
             graph,
@@ -132,13 +147,13 @@ def write_graph(graph: ServedGraph, path: Path) -> None:
             dynamo=True,
             opset_version=OPSET,
             verbose=False,
-            input_names=["items", *(["user"] if has_user else []), "counts", "seen"],
-            output_names=["item", "score"],
+            input_names=["items", *(["user"] if has_user else []), "seen", "candidates"],
+            output_names=["item", "log_p", "candidate_log_p"],
             dynamic_shapes={
                 "items": {0: B, 1: L},
                 "user": {0: B} if has_user else None,
-                "counts": {0: B},
                 "seen": {0: B, 1: S},
+                "candidates": {0: B, 1: C},
             },
         )
     if program is None:
@@ -172,61 +187,71 @@ def _take_k_from_input(proto: onnx.ModelProto, n_items: int) -> None:
     bounded = onnx.helper.make_node("Min", ["k", "catalogue_size"], ["bounded_k"], name="bound_k")
     graph.node.insert(list(graph.node).index(top), bounded)
     top.input[1] = "bounded_k"
-    names = {"items": ("B", "L"), "user": ("B",), "counts": ("B",), "seen": ("B", "S"), "item": "Bk", "score": "Bk"}
+    names = {"items": "BL", "user": "B", "seen": "BS", "candidates": "BC"}
+    names |= {"item": "Bk", "log_p": "Bk", "candidate_log_p": "BC"}
     for tensor in [*graph.input, *graph.output]:
-        for dim, name in zip(tensor.type.tensor_type.shape.dim, names.get(tensor.name, ()), strict=False):
+        for dim, name in zip(tensor.type.tensor_type.shape.dim, names.get(tensor.name, ""), strict=False):
             dim.dim_param = name
     del graph.value_info[:]  # shapes inferred for k = 1; ONNX Runtime infers its own
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def check_parity(graph: ServedGraph, path: Path, whole: Interactions, counts: Counts, seed: int = 0) -> None:
+def check_parity(graph: ServedGraph, path: Path, seed: int = 0) -> None:
     """Ask both about random histories, in batches of 1 and more, of every length up to max_len.
 
-    Raises PackageError unless scores agree within SCORE_TOLERANCE and items wherever scores are not tied within TIE.
+    Raises PackageError unless log-probabilities agree within TOLERANCE, and items wherever they are not tied
+    within TIE.
     """
     rng = np.random.default_rng(seed)
-    runtime = session(path)
-    V, longest = whole.n_items, graph.ranker.config.max_len
-    for B, L, S, k in [(1, 1, 1, 1), (1, longest, 3, 10), (3, max(longest // 2, 1), 40, 100), (PARITY_CASES, 7, 5, V)]:
+    opened = runtime.session(path)
+    V, longest = graph.ranker.n_items, graph.ranker.config.max_len
+    sizes = [(1, 1, 1, 1, 1), (1, longest, 3, 150, 10), (3, max(longest // 2, 1), 40, 2, 100), (CASES, 7, 5, 20, V)]
+    for B, L, S, C, k in sizes:
         histories = [rng.integers(1, V + 1, size=rng.integers(1, L + 1)) for _ in range(B)]
         histories[0] = rng.integers(1, V + 1, size=L)
         inputs: Arrays = {
             "items": np.stack([np.pad(h, (0, L - len(h))) for h in histories]).astype(np.int64),
-            "counts": counts.score_histories(histories),
             "seen": np.where(rng.random((B, S)) < 0.7, rng.integers(1, V + 1, size=(B, S)), 0),
+            "candidates": np.where(rng.random((B, C)) < 0.9, rng.integers(1, V + 1, size=(B, C)), 0),
         }
         if graph.ranker.user is not None:
             inputs["user"] = rng.integers(0, graph.ranker.n_users + 1, size=B)
-        _compare(graph, runtime, inputs, min(k, V))
+        _compare(graph, opened, inputs, min(k, V))
 
 
-def _compare(graph: ServedGraph, runtime: onnxruntime.InferenceSession, inputs: Arrays, k: int) -> None:
+def _compare(graph: ServedGraph, opened: onnxruntime.InferenceSession, inputs: Arrays, k: int) -> None:
     with torch.inference_mode():
         tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-        scores = graph.scores(tensors["items"], tensors.get("user"), tensors["counts"], tensors["seen"])
-        expected = torch.topk(scores, k, dim=1).values.numpy()
-    found_items, found = runtime.run(["item", "score"], {**inputs, "k": np.array([k], dtype=np.int64)})
-    finite = np.isfinite(expected)
-    same_shape = found.shape == expected.shape and found_items.dtype == np.int64
-    if not same_shape or (np.isfinite(found) != finite).any():
+        log_p = graph.log_p(tensors["items"], tensors.get("user"))
+        judged = log_p.gather(1, tensors["candidates"]).numpy()
+        unseen = log_p.scatter(1, tensors["seen"], float("-inf"))
+        best = torch.topk(unseen, k, dim=1).values.numpy()
+    item, found, candidates = opened.run(
+        ["item", "log_p", "candidate_log_p"], {**inputs, "k": np.array([k], dtype=np.int64)}
+    )
+    same_shape = found.shape == best.shape and candidates.shape == judged.shape and item.dtype == np.int64
+    if (
+        not same_shape
+        or (np.isfinite(found) != np.isfinite(best)).any()
+        or (np.isfinite(candidates) != np.isfinite(judged)).any()
+    ):
         raise PackageError("the ONNX graph answers another number of items than PyTorch", "do not serve this export")
-    size = np.maximum(np.abs(expected[finite]), 1)
-    worst = float((np.abs(found[finite] - expected[finite]) / size).max(initial=0))
-    if worst > SCORE_TOLERANCE:
+    finite = np.isfinite(best)
+    worst = max(_difference(found[finite], best[finite]), _difference(candidates, judged))
+    if worst > TOLERANCE:
         raise PackageError(
-            f"the ONNX graph's scores differ from PyTorch's by {worst:.2g}; the limit is {SCORE_TOLERANCE:g}",
+            f"the ONNX graph's log-probabilities differ from PyTorch's by {worst:.2g}; the limit is {TOLERANCE:g}",
             "do not serve this export; try another version of torch or onnxruntime",
         )
     # An item may stand elsewhere than torch puts it only among items that torch scores the same.
-    moved = np.take_along_axis(scores.numpy(), found_items, axis=1)[finite] - expected[finite]
-    if float((np.abs(moved) / size).max(initial=0)) > TIE:
+    if _difference(np.take_along_axis(unseen.numpy(), item, axis=1)[finite], best[finite]) > TIE:
         raise PackageError("the ONNX graph ranks items differently from PyTorch", "do not serve this export")
+
+
+def _difference(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
+    """The largest, relative to numbers above 1: a logarithm of size 100 has float32 steps of 8e-6. Equal -inf: none."""
+    finite = np.isfinite(expected)
+    size = np.maximum(np.abs(expected[finite]), 1)
+    return float((np.abs(found[finite] - expected[finite]) / size).max(initial=0))
 
 
 def _write_tables(data: Path, whole: Interactions, out: Path) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from slipway.errors import FeatureStoreError, SlipwayError
 from slipway.features import places
 from slipway.settings import settings
 from slipway.workloads.movies.interactions import IntArray
+
+if TYPE_CHECKING:
+    from slipway.features.online import OnlineStore
 
 PAUSE = 5.0  # seconds without a look after a failure
 PATIENCE = 10.0  # seconds between attempts to open the store
@@ -29,7 +32,7 @@ class Features(StrEnum):
 
     ONLINE = "online"  # the package, and what the feature store knows beyond it
     PACKAGE = "package"  # no feature store is in use, or the package has no times to go on from
-    LATE = "late"  # the feature store is there, and did not answer in time
+    LATE = "late"  # the feature store is there, and did not answer: of users in time, or of items when last asked
 
 
 class History(Protocol):
@@ -47,7 +50,7 @@ class Reader(Protocol):
         """One history per user, empty for an unknown one. Raises FeatureStoreError."""
 
 
-def open_online(data_set: str) -> Reader:
+def open_online(data_set: str) -> "OnlineStore":
     """The online store of a data set, once something was written to it: until then Feast is not even imported.
 
     Raises FeatureStoreError.

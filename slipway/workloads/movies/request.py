@@ -28,8 +28,18 @@ SIGNATURE = Signature(
     ),
     outputs=(
         TensorSpec(name="item_id", datatype="INT64", shape=(-1, -1), description="best first; -1 fills a short answer"),
-        TensorSpec(name="score", datatype="FP32", shape=(-1, -1), description="comparable within a row and a source"),
-        TensorSpec(name="source", datatype="BYTES", shape=(-1, -1), description="ranker+counts|counts|popularity|none"),
+        TensorSpec(
+            name="score",
+            datatype="FP32",
+            shape=(-1, -1),
+            description="probability of being the next one; in a fallback comparable within a row only",
+        ),
+        TensorSpec(
+            name="source",
+            datatype="BYTES",
+            shape=(-1, -1),
+            description="who found the item: ranker, counts and popular, joined by +; or none",
+        ),
         TensorSpec(name="title", datatype="BYTES", shape=(-1, -1)),
     ),
 )
