@@ -9,7 +9,7 @@ import torch
 
 from slipway.workloads.movies.interactions import IntArray, Interactions
 from slipway.workloads.movies.ranker import checkpoint
-from slipway.workloads.movies.ranker.model import Ranker
+from slipway.workloads.movies.ranker.model import UNKNOWN_USER, Ranker
 from slipway.workloads.movies.scorer import Scores
 
 CASES = 64  # per batch; sorted by length, so that short histories do not pay for long ones
@@ -44,7 +44,8 @@ class RankerScorer:
             offsets = np.arange(width)
             real = offsets < lengths[rows, None]  # (cases, width)
             items = np.where(real, whole.items[np.where(real, begins[rows, None] + offsets, 0)], 0)
-            users = torch.from_numpy(owners[rows] + 1).to(device)
+            known = owners[rows] < self.model.n_users  # beyond them are people whom training has never seen
+            users = torch.from_numpy(np.where(known, owners[rows] + 1, UNKNOWN_USER)).to(device)
             with self._precision(device):
                 logits = self.model.newest(torch.from_numpy(items.astype(np.int64)).to(device), users)
             scores[rows] = logits.float().cpu().numpy()

@@ -2,8 +2,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from slipway.workloads.movies.behaviour import Subject
+from slipway.workloads.movies.ranker.config import RankerConfig
+from slipway.workloads.movies.ranker.model import Ranker
+from slipway.workloads.movies.ranker.scorer import RankerScorer
 
 
 def test_asks_an_invented_history_as_the_evaluation_asks_a_real_one(world: Subject) -> None:
@@ -56,3 +60,15 @@ def test_ranks_real_cases_without_what_was_seen(world: Subject) -> None:
     for case, top, rank in zip(cases.tolist(), found.top, found.ranks.tolist(), strict=True):
         assert not np.isin(top, world.history(case)).any()
         assert (int(world.whole.items[case]) in top) == (rank < 10)
+
+
+def test_a_stranger_is_the_unknown_user_of_a_model_that_knows_users(world: Subject) -> None:
+    torch.manual_seed(0)
+    model = Ranker(RankerConfig(dim=16, user_dim=16, max_len=10), world.n_items, world.whole.n_users).eval()
+    asked = replace(world, scorer=RankerScorer(model))
+    history = [3, 4, 5]
+    stranger, known = asked.ask([history, history], np.array([-1, 5]))
+    with torch.inference_mode():
+        unknown = model.newest(torch.tensor([history]))[0].numpy()
+    assert np.allclose(stranger, unknown, atol=1e-5)
+    assert not np.allclose(known, unknown, atol=1e-5)
