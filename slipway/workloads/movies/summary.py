@@ -76,12 +76,20 @@ class Summary:
     per_user: dict[str, Floats]
 
 
-OWN = ("served_", "slice_", "slices_", "fairness_", "calibration_")  # how the names of this module's begin
+OWN = (
+    "served_",
+    "retrieval_",
+    "slice_",
+    "slices_",
+    "fairness_",
+    "calibration_",
+)  # how the names of this module's begin
 
 
 def names(question: Question) -> set[str]:
     """Every measurement that `summarise` will give: what is known of a threshold before any model is asked."""
     known = {f"served_{what}" for what in (*metrics.METRICS, "gain", "coverage", "novelty")}
+    known.add("retrieval_recall")
     known |= {m.name for m in fairness.measurements(fairness.nothing(question.attributes))}
     known |= {m.name for m in calibration.measurements(())}
     empty = [Slicing(key=d.key, title=d.title, parts=slices.nothing(d)) for d in question.divisions]
@@ -162,6 +170,7 @@ def summarise(collected: Collected, question: Question, served: str) -> Summary:
     reliability = _reliability(collected, question, served)
     served_row = next(row for row in rows if row.model == served)
     measured = [
+        *_retrieval(collected, question, owners, len(users)),
         *_headline(served_row, question, found[served, bar], bar, int(asked.judged.sum())),
         *slices.measurements(slicings, metric, bar),
         *fairness.measurements(comparisons),
@@ -237,6 +246,27 @@ def _reliability(collected: Collected, question: Question, served: str) -> tuple
         return ()
     hits = (top == asked.crowd.answers[asked.judged, None]).astype(np.float64)
     return calibration.reliability(collected.probabilities[asked.judged][shown], hits[shown])
+
+
+def _retrieval(collected: Collected, question: Question, owners: Ints, users: int) -> list[Measurement]:
+    """How often the answer is among the candidates at all: what no later stage can make good."""
+    if collected.retrieved is None:
+        why = "this model has no candidates: it orders the whole catalogue"
+        return [Measurement(name="retrieval_recall", kind=Kind.METRIC, value=None, cases=0, detail=why)]
+    judged = question.asked.judged
+    by_user = metrics.user_means(collected.retrieved[judged].astype(np.float64), owners[judged], users)
+    (found,) = intervals(by_user[:, None], resamples=question.resamples, seed=question.seed)
+    return [
+        Measurement(
+            name="retrieval_recall",
+            kind=Kind.METRIC,
+            value=found.value,
+            cases=int(judged.sum()),
+            low=found.low,
+            high=found.high,
+            detail="share of answers that are among the candidates, before any is ordered",
+        )
+    ]
 
 
 def _headline(row: Row, question: Question, gain: Interval, bar: str, cases: int) -> list[Measurement]:

@@ -20,6 +20,7 @@ from slipway.workloads.movies.rerank.retrieval import Candidates, gather, top
 from slipway.workloads.movies.scorer import Scorer, Scores
 
 STAGES = ("retrieval", "reranked", "diverse")
+PROBABILITY = "probability"  # beside the stages: what is shown with an answer
 CHUNK = 128  # cases whose features are held at once
 
 
@@ -117,9 +118,13 @@ class Cascade:
         counts_scores: Scores | None = None,
     ) -> Mapping[str, Scores]:
         """By stage: (cases, V + 1) float32. Candidates have positive scores in the stage's order; all others have
-        negative ones, in the order of the linear combination. Scores of ranker and counts that are there are reused.
+        negative ones, in the order of the linear combination. PROBABILITY: calibrated, 0 for what is no candidate.
+        Scores of ranker and counts that are there are reused.
         """
-        found = {stage: np.empty((len(positions), self.tables.items.n_items + 1), np.float32) for stage in STAGES}
+        found = {
+            stage: np.empty((len(positions), self.tables.items.n_items + 1), np.float32)
+            for stage in (*STAGES, PROBABILITY)
+        }
         for begin in range(0, len(positions), CHUNK):
             part = slice(begin, begin + CHUNK)
             cases = positions[part]
@@ -143,6 +148,8 @@ class Cascade:
             for stage, items in zip(STAGES, (retrieved, by_trees, order.items), strict=True):
                 out[stage][row] = rest[row]
                 out[stage][row, items] = falling
+            out[PROBABILITY][row] = 0
+            out[PROBABILITY][row, order.items] = order.probabilities
 
     def scorer(self, stage: str) -> "Stage":
         return Stage(self, stage)

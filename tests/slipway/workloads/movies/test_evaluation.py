@@ -26,6 +26,7 @@ from slipway.workloads.movies.simulator import TINY, simulate
 from slipway.workloads.movies.workload import Movies
 
 USERS, ITEMS, STEPS = 300, 12, 20
+MODELS = ["popularity", "markov", "counts", "ranker", "combined", "retrieval", "reranked", "diverse"]
 TEMPORAL = "ndcg10_full_temporal_unfiltered"
 
 
@@ -53,6 +54,9 @@ def write_data(folder: Path, repeats: bool, timed: bool = True, users: int = USE
         source_row=pl.int_range(1, len(rows) + 1),
     )
     frame.cast(EVENTS).write_parquet(folder / "events" / "0.parquet")
+    catalogue = pl.DataFrame({"item": range(10, 10 * ITEMS + 1, 10)})
+    named = catalogue.with_columns(title=pl.format("page {}", "item"), genres=pl.lit([], pl.List(pl.String)), year=None)
+    named.cast(dict(dataset.ITEMS)).write_parquet(folder / "items.parquet")
     described = DataSet(
         source="wikipedia",
         events=len(rows),
@@ -100,10 +104,14 @@ def test_a_model_that_learned_is_admitted(repeating: tuple[Path, Path], tmp_path
     assert told == sorted(told)
     assert told[-1] == 1.0
     found = Evaluation.read(tmp_path)
-    assert [row.model for row in found.rows] == ["repeat last", "popularity", "markov", "counts", "ranker", "combined"]
+    assert [row.model for row in found.rows] == ["repeat last", *MODELS]
     assert (found.protocol, found.filtered, found.primary) == ("temporal", False, TEMPORAL)
     assert verdict.metrics == found.flat()
-    assert verdict.metrics[f"combined/{TEMPORAL}"] > verdict.metrics[f"counts/{TEMPORAL}"]
+    assert verdict.metrics[f"{found.served}/{TEMPORAL}"] > verdict.metrics[f"counts/{TEMPORAL}"]
+    assert found.served == "diverse"
+    assert {table.name for table in found.tables} == {"last"}, "where pages come again nothing is sampled"
+    assert [stage.model for stage in found.stages][-2:] == ["reranked", "diverse"]
+    assert {check.name for check in found.checks} >= {"served_ndcg", "retrieval_recall", "list_overlap"}
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
@@ -136,7 +144,7 @@ def test_a_model_that_learned_nothing_is_refused(unrepeating: tuple[Path, Path],
     assert verdict.reason.startswith("refused")
     found = Evaluation.read(tmp_path)
     assert found.primary == "ndcg10_full_loo_filtered"
-    assert [row.model for row in found.rows] == ["popularity", "markov", "counts", "ranker", "combined"]
+    assert [row.model for row in found.rows] == MODELS
     # One item of twelve is left when eleven were seen: filtered, each model must find it.
     assert verdict.metrics["popularity/ndcg10_full_loo_filtered"] == 1.0
 
@@ -242,7 +250,7 @@ def test_weights_that_are_no_numbers_are_refused(repeating: tuple[Path, Path], t
     assert not verdict.admitted
     assert "not finite" in verdict.reason
     document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert [row["model"] for row in document["rows"] if not row["finite"]] == ["ranker", "combined"]
+    assert [row["model"] for row in document["rows"] if not row["finite"]] == MODELS[3:]
 
 
 @pytest.mark.slow
