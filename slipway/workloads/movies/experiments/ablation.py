@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slipway.evaluation.metrics import user_means
+from slipway.evaluation.metrics import ndcg, user_means
 from slipway.experiments.context import Context, Figures
 from slipway.experiments.findings import Findings
 from slipway.workloads.movies import combine
@@ -20,7 +20,7 @@ from slipway.workloads.movies.experiments.ground import CASES, Ground
 from slipway.workloads.movies.ranker import checkpoint
 from slipway.workloads.movies.ranker.config import RankerConfig
 from slipway.workloads.movies.ranker.scorer import RankerScorer
-from slipway.workloads.movies.ranker.validation import Validation
+from slipway.workloads.movies.ranker.validation import K, Validation
 from slipway.workloads.movies.rerank import training
 from slipway.workloads.movies.rerank.cascade import STAGES, Cascade
 from slipway.workloads.movies.rerank.config import RerankConfig
@@ -133,15 +133,15 @@ def _stages(ground: Ground, cascade: Cascade, combined: CombinedScorer) -> dict[
     for part in asked.chunks():
         scores = cascade.scores(ground.whole, part.cases)
         for stage in STAGES:
-            parts[stage].append(training.ndcg(part.ranks(scores[stage]), training.K))
+            parts[stage].append(ndcg(part.ranks(scores[stage]), K))
     found |= {stage: np.concatenate(values) for stage, values in parts.items()}
     return {name: _by_user(values, users) for name, values in found.items()}
 
 
 def _cut(cases: Cases, sources: Source, without: tuple[str, ...]) -> Cases:
     """Only candidates of these sources, and NaN for what is left out."""
-    bits = np.stack([cases.values[:, FEATURES.index(f"from_{s.name.lower()}")] > 0 for s in sources])  # type: ignore[union-attr]
-    kept = bits.any(axis=0)
+    columns = [FEATURES.index(f"from_{source.name.lower()}") for source in Source if source in sources]  # type: ignore[union-attr]
+    kept = (cases.values[:, np.array(columns)] > 0).any(axis=1)
     values = cases.values[kept].copy()
     values[:, [FEATURES.index(name) for name in without]] = np.nan
     sizes = np.bincount(cases.of_row[kept], minlength=len(cases.sizes))

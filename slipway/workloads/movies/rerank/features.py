@@ -232,8 +232,7 @@ def _times(
 def _contents(columns: dict[str, npt.NDArray[Any]], items: ItemTable, candidates: IntArray, newest: IntArray) -> None:
     """Distances to the newest items in year, popularity and place in the catalogue, and the genres they share."""
     known = newest > 0
-    popular = np.log1p(items.total)
-    place = np.arange(items.n_items + 1, dtype=np.float32) / max(items.n_items, 1)
+    popular, place = items.popularity, items.places
     year = np.where(known, items.year[newest], np.float32(np.nan))
     of_year = items.year[candidates]
     columns["popularity"], columns["year"], columns["place"] = popular[candidates], of_year, place[candidates]
@@ -247,13 +246,13 @@ def _contents(columns: dict[str, npt.NDArray[Any]], items: ItemTable, candidates
     places = np.where(known, place[newest], np.float32(np.nan))
     columns["place_gap_1"] = place[candidates] - places[:, :1]
     columns["place_gap_5"] = np.fmin.reduce(np.abs(place[candidates][:, :, None] - places[:, None, :5]), axis=2)
-    genres = items.genres.astype(np.float32)
-    count = genres.sum(axis=1)
-    columns["genre_count"] = count[candidates]
-    shared = np.matmul(genres[candidates], genres[newest].transpose(0, 2, 1))  # (n, C, RECENT) genres in common
+    genres = items.kinds[candidates]
+    count = genres.sum(axis=2)
+    columns["genre_count"] = count
+    shared = np.matmul(genres, items.kinds[newest].transpose(0, 2, 1))  # (n, C, RECENT) genres in common
     with np.errstate(invalid="ignore", divide="ignore"):
         for depth in (1, 5, 20):
-            some = known[:, None, :depth].sum(axis=2) * count[candidates]
+            some = known[:, None, :depth].sum(axis=2) * count
             columns[f"genres_{depth}"] = shared[:, :, :depth].sum(axis=2) / some
 
 
@@ -272,10 +271,11 @@ def _repeats(columns: dict[str, npt.NDArray[Any]], histories: Sequence[npt.NDArr
     for row, history in enumerate(histories):
         if not len(history):
             continue
-        backwards = np.asarray(history)[::-1]
-        items, first, counts = np.unique(backwards, return_index=True, return_counts=True)
-        found = np.minimum(np.searchsorted(items, candidates[row]), len(items) - 1)
-        seen = items[found] == candidates[row]
-        steps[row, seen] = np.log1p(first[found[seen]])
-        times[row, seen] = counts[found[seen]]
+        items = np.asarray(history)
+        side = max(int(items.max()), int(candidates[row].max())) + 1
+        last = np.full(side, -1, dtype=np.int64)
+        last[items] = np.arange(len(items))  # the latest of several stays
+        seen = last[candidates[row]] >= 0
+        steps[row, seen] = np.log1p(len(items) - 1 - last[candidates[row, seen]])
+        times[row] = np.bincount(items, minlength=side)[candidates[row]]
     columns["steps_since_seen"], columns["times_seen"] = steps, times

@@ -7,7 +7,7 @@ what a model learned from is what a daily job can know. A source without times h
 import os
 import zipfile
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,6 +79,22 @@ class ItemTable:
             items=items,
             until=until,
         )
+
+    @cached_property
+    def popularity(self) -> Scores:
+        """(V + 1,) log(1 + training events)."""
+        logs: Scores = np.log1p(self.total)
+        return logs
+
+    @cached_property
+    def places(self) -> Scores:
+        """(V + 1,) 0..1, in the order of the source's ids."""
+        return (np.arange(self.n_items + 1) / max(self.n_items, 1)).astype(np.float32)
+
+    @cached_property
+    def kinds(self) -> Scores:
+        """(V + 1, G) genres as numbers."""
+        return self.genres.astype(np.float32)
 
     def moments(self, times: IntArray | None, n: int) -> IntArray | None:
         """(n,) ms: the given ones, or `until` for all; None where the source has no times."""

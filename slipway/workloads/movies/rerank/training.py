@@ -60,8 +60,8 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """Rows of all cases back to back. values: (rows, F); combined, answer: (rows,); items: (rows,); near: (rows,), one of the DEPTH best; sizes: (cases,);
-    users: (cases,) indices.
+    """Rows of all cases back to back. values: (rows, F); combined, answer, items, near: (rows,), where near says one of
+    the DEPTH best of the linear combination; sizes, users: (cases,), users as indices.
     """
 
     values: Scores
