@@ -37,14 +37,7 @@ def cluster(processes: int, gpus: int = 0) -> Iterator[None]:
     if not os.environ.get("RAY_ADDRESS"):
         # More workers than cores are slow; waiting for cores that never come would be worse.
         ours["num_cpus"] = max(os.cpu_count() or 1, processes)
-    try:
-        ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False, **ours)
-    except Exception as error:  # a bare one where a busy machine starts it too slowly
-        ray.shutdown()
-        raise TrainingError(
-            f"Ray cannot be started or reached: {error}",
-            "check RAY_ADDRESS; on a busy machine try again later, or train in process",
-        ) from error
+    _start(ours)
     try:
         offered = int(ray.cluster_resources().get("GPU", 0))
         if ours and offered < gpus:
@@ -55,3 +48,21 @@ def cluster(processes: int, gpus: int = 0) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(arguments: dict[str, Any]) -> None:
+    """Twice, because Ray gives its own processes half a minute, which a busy machine may exceed."""
+    import ray
+
+    for last in (False, True):
+        try:
+            ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False, **arguments)
+        except Exception as error:  # it raises a bare one then
+            ray.shutdown()
+            if last or "timed out" not in str(error):
+                raise TrainingError(
+                    f"Ray cannot be started or reached: {error}",
+                    "check RAY_ADDRESS; on a busy machine try again later, or train in process",
+                ) from error
+        else:
+            return
