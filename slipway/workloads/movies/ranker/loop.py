@@ -24,7 +24,7 @@ from slipway.workloads.movies.ranker import parallel
 from slipway.workloads.movies.ranker.average import Average
 from slipway.workloads.movies.ranker.batches import Draw, Step, steps
 from slipway.workloads.movies.ranker.config import TrainConfig
-from slipway.workloads.movies.ranker.model import Ranker
+from slipway.workloads.movies.ranker.model import PLAIN_ATTENTION, Ranker
 from slipway.workloads.movies.ranker.parallel import Place
 from slipway.workloads.movies.ranker.resume import State
 from slipway.workloads.movies.ranker.scorer import RankerScorer
@@ -73,10 +73,12 @@ def build(task: Task) -> Ranker:
 def computed(task: Task, use_gpu: bool) -> dict[str, str]:
     """By what, for the record: the machine's part, the precision and the paths of attention and loss."""
     device = torch.device("cuda" if use_gpu else "cpu")
-    loss = task.config.loss
+    bf16, loss = machine.in_bf16(task.config.precision, device), task.config.loss
+    plain = device.type == "cpu" and bf16 and task.config.ranker.max_len <= PLAIN_ATTENTION  # as model.attend chooses
     return {
         "device": machine.name(device),
-        "precision": "bf16" if machine.in_bf16(task.config.precision, device) else "fp32",
+        "precision": "bf16" if bf16 else "fp32",
+        "attention": "plain" if plain else "scaled_dot_product_attention",
         "loss": f"{loss.kind}, chunked" if loss.kind == "full" and loss.chunked else loss.kind,
     }
 
