@@ -83,7 +83,7 @@ class Threshold(Frozen):
 class Outcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
-    NOT_MEASURED = "not measured"  # this data has nothing to measure it on; neither good nor bad
+    NOT_MEASURED = "not measured"  # nothing to measure it on, or to compare it with; neither good nor bad
 
 
 class Check(Frozen):
@@ -171,6 +171,8 @@ def judge(
 def _check(measured: Measurement, champion: float | None, threshold: Threshold) -> Check:
     if measured.value is None or not measured.cases:
         outcome, reason = Outcome.NOT_MEASURED, measured.detail
+    elif champion is None and threshold.min is None and threshold.max is None:
+        outcome, reason = Outcome.NOT_MEASURED, "there is no champion's figure to compare with"
     else:
         broken = threshold.broken(measured.value, champion)
         outcome, reason = (Outcome.FAILED if broken else Outcome.PASSED), "; ".join(broken)

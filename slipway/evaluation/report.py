@@ -23,9 +23,9 @@ from slipway.evaluation.slices import BAR, GAIN, SERVED, Estimate, Slicing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito's palette without its yellow, which is too faint on white; styles tell the lines apart without colour.
-COLOURS = ("#7a7a7a", "#56b4e9", "#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7")
-MARKERS = ("s", "v", "D", "^", "o", "*", "P")
+# Okabe & Ito's palette without its yellow, which is too faint on white, and three more; markers tell lines apart, too.
+COLOURS = ("#7a7a7a", "#56b4e9", "#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#5b3fa0", "#111111", "#8c6d31")
+MARKERS = ("s", "v", "D", "^", "o", "*", "P", "X", "h", "<")
 BEHAVIOUR = {  # in the order of the page
     Kind.FAILURE_MODE: "Known failure modes",
     Kind.TEMPLATE: "Template tests",

@@ -84,6 +84,7 @@ def evaluate(
     from slipway.workloads.movies.summary import OWN, Question, names, summarise
 
     question = Question.of(asked, config.k, config.resamples, config.seed)
+    comparable = champion is not None and any(name.endswith(f"/{question.primary}") for name in champion)
     limits = config.limits()
     checks.require_known([t for t in limits if t.measurement.startswith(OWN)], names(question))
     stages = Stages.load(data, model, asked)
@@ -104,7 +105,7 @@ def evaluate(
     behaving = measure(subject, lambda what, share, found: progress(what, ASKING + BEHAVING * share, found))
     measurements = [*summary.measurements, *behaving]
     _refuse_doubles(measurements)
-    judged = checks.judge(measurements, champion, limits)
+    judged = checks.judge(measurements, champion if comparable else None, limits)
     gate = config.gate.judge(
         question.primary,
         summary.per_user[f"{served.name}/{question.primary}"],
@@ -116,7 +117,7 @@ def evaluate(
     evaluation = Evaluation(
         title=f"Recommendations on {asked.name}: may the trained model be registered?",
         data_sha256=source.sha256,
-        facts=_facts(asked, len(summary.users), training, champion),
+        facts=_facts(asked, len(summary.users), training, champion is not None, comparable),
         lineage=_lineage(source, training),
         configuration=yaml.safe_dump(training.get("config", {}), sort_keys=False),
         protocol=protocol.value,
@@ -135,7 +136,7 @@ def evaluate(
         reliability=summary.reliability,
         measurements=tuple(measurements),
         checks=judged,
-        champion=None if champion is None else dict(champion),
+        champion=dict(champion) if champion is not None and comparable else None,
         verdict=Decision(admitted=verdict.admitted, reason=verdict.reason, metrics=dict(verdict.metrics)),
         training=_curves(training),
     )
@@ -193,10 +194,12 @@ def _refuse_doubles(measurements: list[Measurement]) -> None:
         raise ValueError(f"two measurements have one name: {', '.join(double)}")
 
 
-def _facts(asked: Asked, users: int, training: dict[str, Any], champion: Mapping[str, float] | None) -> dict[str, str]:
+def _facts(asked: Asked, users: int, training: dict[str, Any], crowned: bool, comparable: bool) -> dict[str, str]:
     source = asked.source
-    if champion is None:
+    if not crowned:
         relative = "no model is champion: only absolute thresholds hold"
+    elif not comparable:
+        relative = "the champion was judged under another protocol: only absolute thresholds hold"
     else:
         relative = "relative thresholds compare with its figures, which were taken on its own data"
     return {

@@ -57,6 +57,11 @@ def test_without_a_champion_only_absolute_bounds_hold(tmp_path: Path) -> None:
     assert judge([measured(0.2)], None, load(path))[0].outcome is Outcome.PASSED
     assert judge([measured(0.2)], {"other": 1.0}, load(path))[0].outcome is Outcome.PASSED
     assert judge([measured(0.2)], {f"{MEASURED}gap": 0.9}, load(path))[0].outcome is Outcome.FAILED
+    (relative,) = judge([measured(0.2)], None, load(write(tmp_path, f"gap: {{max_drop_vs_champion: 0.01, {WHY}}}")))
+    assert (relative.outcome, relative.reason) == (
+        Outcome.NOT_MEASURED,
+        "there is no champion's figure to compare with",
+    )
 
 
 def test_what_could_not_be_measured_is_neither_good_nor_bad(tmp_path: Path) -> None:

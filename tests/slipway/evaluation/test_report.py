@@ -187,7 +187,7 @@ def test_the_verdict_comes_first_and_names_what_failed(rendered: str) -> None:
     assert (
         "1 blocking check failed: list_overlap: 0.4 is above 0.3. Asked for because lists must be personal" in verdict
     )
-    assert "1 of 3 checks passed, 1 failed, 1 could not be measured" in verdict
+    assert "1 of 3 checks passed, 1 failed, 1 could not be judged" in verdict
     assert "Film <A> as after Film B" in rest
     assert "1 could not be asked of this data case_x: the catalogue has not the films" in rest
 

@@ -161,7 +161,7 @@ def test_each_blocking_check_that_fails_refuses_and_is_named(repeating: tuple[Pa
         "slices_activity_sure_gain": {"min": 1, "blocking": False},
         "fairness_gender_gap": {"max": -1},
     }
-    champion = {"measured/served_ndcg": 0.99, "measured/served_coverage": 0.0}
+    champion = {"measured/served_ndcg": 0.99, "measured/served_coverage": 0.0, f"combined/{TEMPORAL}": 0.99}
     verdict = evaluate(*repeating, tmp_path, EvaluateConfig(thresholds=thresholds), lambda *_: None, champion)
     assert not verdict.admitted
     found = Evaluation.read(tmp_path)
