@@ -19,6 +19,7 @@ import onnxruntime
 from slipway.errors import PackageError
 
 ROWS = 4096  # that parity is checked with
+ZERO = np.float32(1e-35)  # LightGBM's kZeroThreshold
 TOLERANCE = 1e-4  # float32 sums of some hundred leaves
 IR_VERSION, OPSET, OPSET_ML = 9, 20, 3
 BRANCH = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
@@ -114,6 +115,8 @@ def _check(booster: Any, content: bytes, nodes: Mapping[str, list[Any]]) -> None
     for column in np.unique(feature):
         drawn = rng.choice(value[feature == column].astype(np.float32), ROWS)
         rows[:, column] = np.nextafter(drawn, np.float32(np.inf), where=rng.random(ROWS) < 0.3, out=drawn.copy())
+    # LightGBM takes what is this small for 0 before it compares, and has thresholds of just this size beside 0.
+    rows[np.abs(rows) <= ZERO] = 0
     rows[rng.random(rows.shape) < 0.1] = np.nan
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

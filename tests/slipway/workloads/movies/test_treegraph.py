@@ -11,17 +11,23 @@ lightgbm = pytest.importorskip("lightgbm")
 
 @pytest.fixture(scope="module")
 def rows() -> np.ndarray:
-    """Of five columns: always there, rounded, sometimes missing, missing only now, and never used."""
+    """Of five columns: always there, rounded, sometimes missing, missing only now, and mostly zero."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(3000, 5)).astype(np.float32)
     rows[:, 1] = rows[:, 1].round(1)
     rows[rng.random(3000) < 0.3, 2] = np.nan
-    rows[:, 4] = 0
+    rows[rng.random(3000) < 0.6, 4] = 0
     return rows
 
 
 def grown(rows: np.ndarray, **settings: object) -> str:
-    wanted = np.nan_to_num(rows[:, 2]) * rows[:, 0] + (rows[:, 1] > 0.3) + np.isnan(rows[:, 2]) + rows[:, 3]
+    wanted = (
+        np.nan_to_num(rows[:, 2]) * rows[:, 0]
+        + (rows[:, 1] > 0.3)
+        + np.isnan(rows[:, 2])
+        + rows[:, 3]
+        + (rows[:, 4] > 0)
+    )
     given = {"num_leaves": 15, "min_data_in_leaf": 5, "num_threads": 1, "verbose": -1, **settings}
     data = lightgbm.Dataset(rows, wanted, categorical_feature=given.pop("categorical", []))
     return str(lightgbm.train(given, data, 30).model_to_string())
@@ -35,6 +41,7 @@ def test_the_graph_answers_as_lightgbm_does(rows, tmp_path):
     found = runtime.session(tmp_path / "trees.onnx").run(["score"], {"rows": asked})[0][:, 0]
     expected = lightgbm.Booster(model_str=text).predict(asked, raw_score=True)
     assert expected.std() > 0.5
+    assert "1.0000000180025095e-35" in text  # LightGBM's own border between zero and more
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
