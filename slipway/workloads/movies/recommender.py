@@ -66,8 +66,13 @@ class Popular:
     def best(self, n_best: int, unwanted: npt.NDArray[Any]) -> IntArray:
         """(n_best,) int64, 0 beyond the last: what retrieval.top finds where `unwanted` items may not come."""
         head = self.order[: n_best + len(unwanted)]
-        found = head[np.isin(head, unwanted, invert=True)][:n_best] if len(unwanted) else head
-        return np.pad(found, (0, n_best - len(found)))
+        if len(unwanted):
+            wanted = np.ones(len(self.order) + 1, dtype=bool)  # a fifth of np.isin's time
+            wanted[unwanted] = False
+            head = head[wanted[head]][:n_best]
+        found = np.zeros(n_best, dtype=np.int64)
+        found[: len(head)] = head
+        return found
 
 
 @dataclass(frozen=True, eq=False)
