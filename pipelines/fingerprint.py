@@ -34,7 +34,11 @@ def arguments(parameters: Parameters | EtlParameters, env: Settings) -> dict[str
             parameters = parameters.model_copy(update={"data": data})
         return {**parameters.model_dump(), "code_version": code_version()}
     data = pinned(parameters.data, env)
-    versions = {"data_version": data_version(data), "code_version": code_version()}
+    versions = {
+        "data_version": data_version(data),
+        "code_version": code_version(),
+        "champion": champion(parameters.workload, env),
+    }
     return {**parameters.model_dump(), "data": data, **versions}
 
 
@@ -62,6 +66,13 @@ def data_version(data: str) -> str:
     files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]
     lines = [f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}\n" for p in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def champion(workload: str, env: Settings) -> str:
+    """Where the package lies that a challenger is compared with; "" where there is none. Raises TrackingError."""
+    from slipway.tracking import Tracker  # mlflow
+
+    return Tracker(env.tracking, workload).champion(workload) or ""
 
 
 def git_commit() -> str:

@@ -39,6 +39,7 @@ def training(
     data: str = "simulated",
     data_version: str = "",
     code_version: str = "",
+    champion: str = "",
     num_workers: int = 0,
     use_gpu: bool = False,
     deploy: bool = True,
@@ -47,7 +48,7 @@ def training(
 
     *_overrides: JSON over the profile for that step alone, {"train": {"epochs": 3}}, so that a change of the
     evaluation trains nothing again. data: "simulated", or a URI of source files.
-    data_version, code_version: fingerprints that a cached step must match; the runners fill them in.
+    data_version, code_version, champion: fingerprints that a cached step must match; the runners fill them in.
     """
     ingested = ingest(
         workload=workload,
@@ -71,6 +72,7 @@ def training(
         profile=profile,
         overrides=evaluate_overrides,
         code_version=code_version,
+        champion=champion,
         run_id=trained.outputs["Output"],
         dataset=ingested.outputs["dataset"],
         model=trained.outputs["model"],

@@ -12,6 +12,7 @@ def evaluate(
     profile: str,
     overrides: str,
     code_version: str,
+    champion: str,
     run_id: str,
     dataset: Input[Dataset],
     model: Input[Model],

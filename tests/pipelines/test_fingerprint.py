@@ -8,6 +8,7 @@ from pipelines.parameters import Parameters
 from slipway.errors import SourceError
 from slipway.lake.lake import Lake
 from slipway.settings import Settings
+from slipway.tracking import CHAMPION, Tracker
 
 
 def test_code_version_changes_with_a_line_of_a_step(tmp_path, monkeypatch):
@@ -49,3 +50,13 @@ def test_a_data_set_of_the_lake_is_pinned_to_its_version_of_now(tmp_path):
         assert asked["data"] == asked["data_version"] == f"lake:shop@{version}"
     assert fingerprint.arguments(Parameters(data="lake:shop@0"), env)["data_version"] == "lake:shop@0"
     assert fingerprint.pinned(str(tmp_path / "a" / ".." / "b"), env) == str(tmp_path / "b")
+
+
+def test_a_new_champion_is_another_comparison(tmp_path):
+    env = Settings(home=tmp_path)
+    assert fingerprint.arguments(Parameters(), env)["champion"] == ""
+    tracker = Tracker(env.tracking, "movies")
+    number = tracker.register("movies", "file:///packages/1", "v", tracker.start("run", {}).id, {})
+    assert fingerprint.arguments(Parameters(), env)["champion"] == ""  # a challenger is none yet
+    tracker.client.set_registered_model_alias("movies", CHAMPION, number)
+    assert fingerprint.arguments(Parameters(), env)["champion"] == "file:///packages/1"

@@ -78,6 +78,7 @@ def train(arm: Arm, data: Interactions, look: Look, marks: Sequence[float], say:
             model.parameters(), lr=arm.learning_rate, betas=(0.9, 0.98), weight_decay=arm.weight_decay, fused=True
         )
         untrained = torch.from_numpy(np.flatnonzero(data.lengths < 2))
+        strangers = torch.from_numpy(np.flatnonzero(popularity.numpy() == 0))
         curve: list[Point] = []
         seen = total = 0.0  # batches and loss since the last point
         spent, step, epoch, upcoming = 0.0, 0, 0, 0
@@ -97,7 +98,7 @@ def train(arm: Arm, data: Interactions, look: Look, marks: Sequence[float], say:
                 done = max(step / arm.steps, spent / arm.cpu_seconds)
                 if done >= marks[upcoming]:
                     point: Point = {"cpu_seconds": spent, "step": step, "epochs": epoch + (index + 1) / len(todo)}
-                    model.make_unknown(untrained)
+                    model.make_unknown(untrained, strangers)
                     curve.append(point | {"train_loss": total / seen} | look(model.eval()))
                     model.train()
                     say(name, min(done, 1.0), curve[-1])

@@ -162,9 +162,11 @@ class _Learner:
             return raw, parallel.weights(self.model)
 
     def validate(self, weights: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-        """NDCG@10 over all workers' shares, and what answered: users that training never saw are <unk> in it."""
+        """NDCG@10 over all workers' shares, and what answered: what training never saw is unknown to it."""
         self.replica.load_state_dict(weights)
-        self.replica.make_unknown(torch.from_numpy(self.task.shards.untrained).to(self.place.device))
+        shards, device = self.task.shards, self.place.device
+        strangers = np.flatnonzero(shards.popularity == 0)
+        self.replica.make_unknown(torch.from_numpy(shards.untrained).to(device), torch.from_numpy(strangers).to(device))
         values = self.share.ndcg(RankerScorer(self.replica, bf16=self.bf16))
         rows = self.place.gather([float(values.sum()), float(len(values))])
         answering = {name: t.detach().to("cpu", copy=True) for name, t in self.replica.state_dict().items()}

@@ -105,6 +105,8 @@ class Ranker(nn.Module):
         self.item = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
         self.position = nn.Embedding(config.max_len, config.width)
         self.user = nn.Embedding(n_users + 1, config.user_dim) if config.user_dim else None
+        self.familiar: Tensor
+        self.register_buffer("familiar", torch.ones(n_items + 1))  # 0: make_unknown was told so
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
@@ -137,6 +139,8 @@ class Ranker(nn.Module):
     def _embed(self, items: Tensor, users: Tensor | None) -> Tensor:
         """(B, L) items, (B,) user index + 1 → (B, L, W)."""
         x: Tensor = self.item(items) * math.sqrt(self.config.dim)
+        if not self.training:
+            x = x * self.familiar[items][..., None]
         if self.user is not None:
             if users is None:
                 users = torch.zeros_like(items[:, 0])
@@ -183,7 +187,10 @@ class Ranker(nn.Module):
         return query
 
     @torch.no_grad()
-    def make_unknown(self, users: Tensor) -> None:
-        """Give these users (indices) the embedding of <unk>: training never saw them."""
+    def make_unknown(self, users: Tensor, items: Tensor) -> None:
+        """What training never saw: these users (indices) get the embedding of <unk>; these items (index space) say
+        nothing where they stand in a history, because their embedding only learned not to be the answer.
+        """
         if self.user is not None:
             self.user.weight[users + 1] = self.user.weight[UNKNOWN_USER].clone()
+        self.familiar[items] = 0

@@ -98,8 +98,10 @@ class Reranker:
 
 
 def log_softmax(scores: Scores) -> Scores:
-    """Of one list (C,)."""
-    shifted = scores - scores.max(initial=-np.inf)
+    """Of one list (C,); an empty one stays so."""
+    if not len(scores):
+        return scores
+    shifted = scores - scores.max()
     logs: Scores = shifted - np.log(np.exp(shifted).sum())
     return logs
 

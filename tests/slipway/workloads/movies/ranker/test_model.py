@@ -17,6 +17,7 @@ def ranker(**different: object) -> Ranker:
 
 ITEMS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 USER = torch.tensor([4])
+NOBODY = torch.empty(0, dtype=torch.int64)
 
 
 @pytest.mark.parametrize("user_dim", [0, 8])
@@ -91,9 +92,21 @@ def test_users_are_told_apart_and_no_user_is_the_unknown_one() -> None:
 
 def test_users_whom_training_never_saw_become_unknown() -> None:
     model = ranker(user_dim=8)
-    model.make_unknown(torch.tensor([3]))  # index 3 is asked as 4
+    model.make_unknown(torch.tensor([3]), NOBODY)  # index 3 is asked as 4
     torch.testing.assert_close(model.newest(ITEMS, USER), model.newest(ITEMS, None))
     assert not torch.allclose(model.newest(ITEMS, USER + 1)[:, 1:], model.newest(ITEMS, None)[:, 1:], atol=1e-2)
+
+
+def test_items_that_training_never_saw_say_nothing_in_a_history() -> None:
+    model = ranker()
+    model.make_unknown(NOBODY, ITEMS[0, -1:])
+    before = model.newest(ITEMS)
+    with torch.no_grad():
+        model.item.weight[ITEMS[0, -1]] += 1
+    others = [item for item in range(1, model.n_items + 1) if item != ITEMS[0, -1]]
+    torch.testing.assert_close(model.newest(ITEMS)[:, others], before[:, others])
+    model.train()  # nobody is a stranger while training
+    assert not torch.allclose(model(ITEMS, USER), model.eval()(ITEMS, USER))
 
 
 def test_shared_embeddings_keep_as_often_as_they_say() -> None:
