@@ -77,7 +77,7 @@ class TrainConfig(Frozen):
     checkpoint_every: int | None = Field(None, ge=1, description="steps; beside the end of each epoch")
     max_failures: int = Field(1, ge=0, description="how often lost workers are started again")
     validate_every: int = Field(1, ge=1, description="epochs")
-    validation_cases: int = Field(1000, ge=1, description="drawn once by seed")
+    validation_cases: int = Field(3000, ge=1, description="drawn once by seed")
     patience: int | None = Field(None, ge=1, description="stop after so many validations without a better one")
     seed: int = Field(0, ge=0)
 
