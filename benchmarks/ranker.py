@@ -102,7 +102,7 @@ def measure(source: Path, folder: Path, overrides: dict[str, Any]) -> dict[str, 
 
 
 def latency(package: Path) -> float:
-    """Median milliseconds of one user's ten recommendations by the whole cascade, one thread: the floor of any server."""
+    """Median milliseconds of one user's ten recommendations by the whole cascade, one thread: any server's floor."""
     from slipway.workloads.movies.predictor import MoviesPredictor
 
     predictor = MoviesPredictor.open(package)
@@ -205,7 +205,7 @@ def _seed(seed: int, result: dict[str, Any], metrics: list[str]) -> list[str]:
     lines += [
         "",
         f"- CPU-seconds, one thread: {cpu}. Training includes reading, counting, validation and the re-ranker.",
-        f"- Linear combination, chosen on validation: weight {combination['weight']}, epsilon {combination['epsilon']}.",
+        f"- Linear combination, by validation: weight {combination['weight']}, epsilon {combination['epsilon']}.",
         f"- Gate: {result['gate']}",
         f"- One user's ten recommendations by the exported package, in process, median: {result['request_p50_ms']} ms.",
         f"- Machine: {about}.",

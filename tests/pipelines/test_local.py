@@ -30,7 +30,7 @@ def test_a_closed_gate_registers_nothing(closed, env):
     assert states == {"ingest": "done", "train": "done", "evaluate": "done"}
     with pytest.raises(TrackingError, match="slipway run"):
         Tracker(env.tracking, "movies").package_uri("movies", "challenger")
-    assert not (env.home / "objects").exists()
+    assert not (env.home / "objects" / "packages").exists()
     assert Tracker(env.tracking, "movies").run(outcome.run_id).tags()["gate"] == "refused"
 
 

@@ -72,7 +72,8 @@ def run(job: Job, scratch: Path) -> dict[str, Any]:
         for log in logs:
             log.close()
     if failed is not None:
-        said = (scratch / f"{failed}.log").read_text().strip().splitlines()
+        lines = (scratch / f"{failed}.log").read_text().strip().splitlines()
+        said = [line for line in lines if not line.lstrip().startswith("→")]  # what happened, not its remedy
         return {"error": said[-1][:300] if said else f"exit code {workers[failed].returncode}"}
     rows = [json.loads((scratch / f"{rank}.json").read_text()) for rank in range(job.workers)]
     return {

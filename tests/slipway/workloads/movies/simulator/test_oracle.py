@@ -168,7 +168,7 @@ def test_the_order_with_the_trained_ranker(tmp_path, tiny_world, seed):
     config = TrainConfig(
         ranker=RankerConfig(dim=64, max_len=50), epochs=6, tokens_per_step=1_024, warmup_steps=30, validation_cases=500
     )
-    train(tmp_path / "data", tmp_path / "model", config, Scaling(), lambda *_: None, tmp_path / "resume")
+    train(tmp_path / "data", tmp_path / "model", config, Scaling(), lambda *_: None, (tmp_path / "resume").as_uri())
     whole = Interactions.from_events(dataset.scan_events(tmp_path / "data").collect())
     split = splits.temporal(whole)
     models = (
