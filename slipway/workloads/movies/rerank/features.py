@@ -2,6 +2,7 @@
 
 A row is a (case, candidate). Everything comes from the case's own history, from the item table as of the request, and
 from what counts and ranker said; ranks and gaps are within the case's list of candidates. NaN: not known.
+An item's number is no feature: many sources number items as they first occur, so that it can tell what came later.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "windows": ("events_7d", "events_28d", "trend", "age_days"),
     "years": ("year", "year_gap_1", "year_gap_5", "year_gap_20", "year_spread_5"),
     "genres": ("genres_1", "genres_5", "genres_20", "genre_count"),
-    "catalogue": ("place", "place_gap_1", "place_gap_5"),  # sources number items as they arrive
     "repeats": ("steps_since_seen", "times_seen"),
     "list": ("history", "sharpness", "from_ranker", "from_counts", "from_popular"),
 }
@@ -230,12 +230,12 @@ def _times(
 
 
 def _contents(columns: dict[str, npt.NDArray[Any]], items: ItemTable, candidates: IntArray, newest: IntArray) -> None:
-    """Distances to the newest items in year, popularity and place in the catalogue, and the genres they share."""
+    """Distances to the newest items in year and popularity, and the genres they share."""
     known = newest > 0
-    popular, place = items.popularity, items.places
+    popular = items.popularity
     year = np.where(known, items.year[newest], np.float32(np.nan))
     of_year = items.year[candidates]
-    columns["popularity"], columns["year"], columns["place"] = popular[candidates], of_year, place[candidates]
+    columns["popularity"], columns["year"] = popular[candidates], of_year
     columns["year_gap_1"] = of_year - year[:, :1]
     columns["year_gap_5"] = of_year - _mean(year[:, :5])
     columns["year_gap_20"] = of_year - _mean(year)
@@ -243,9 +243,6 @@ def _contents(columns: dict[str, npt.NDArray[Any]], items: ItemTable, candidates
     popular_newest = np.where(known, popular[newest], np.float32(np.nan))
     columns["popularity_gap_1"] = popular[candidates] - popular_newest[:, :1]
     columns["popularity_gap_5"] = popular[candidates] - _mean(popular_newest[:, :5])
-    places = np.where(known, place[newest], np.float32(np.nan))
-    columns["place_gap_1"] = place[candidates] - places[:, :1]
-    columns["place_gap_5"] = np.fmin.reduce(np.abs(place[candidates][:, :, None] - places[:, None, :5]), axis=2)
     genres = items.kinds[candidates]
     count = genres.sum(axis=2)
     columns["genre_count"] = count

@@ -87,11 +87,6 @@ class ItemTable:
         return logs
 
     @cached_property
-    def places(self) -> Scores:
-        """(V + 1,) 0..1, in the order of the source's ids."""
-        return (np.arange(self.n_items + 1) / max(self.n_items, 1)).astype(np.float32)
-
-    @cached_property
     def kinds(self) -> Scores:
         """(V + 1, G) genres as numbers."""
         return self.genres.astype(np.float32)
