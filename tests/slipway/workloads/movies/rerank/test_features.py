@@ -6,6 +6,7 @@ import pytest
 
 from slipway.errors import PackageError
 from slipway.workloads.movies.interactions import Interactions
+from slipway.workloads.movies.rerank import relations
 from slipway.workloads.movies.rerank.cascade import Cascade
 from slipway.workloads.movies.rerank.features import FEATURES, GROUPS, Lists, Tables, matrix
 from slipway.workloads.movies.rerank.items import ItemTable
@@ -66,6 +67,33 @@ def lists_of(history: list[int], candidates: list[int], world: World) -> Lists:
         np.log(np.linspace(0.3, 0.1, len(candidates), dtype=np.float32))[None],
         world.counts.score_histories([history]) if history else np.zeros((1, side), np.float32),
     )
+
+
+def test_an_items_number_says_nothing(world: World) -> None:
+    """Sources that number items as they first occur would tell the answer."""
+    number = np.concatenate([[0], np.random.default_rng(0).permutation(world.whole.n_items) + 1])
+    old = np.argsort(number)
+
+    def renumbered(events: Interactions) -> Interactions:
+        return replace(events, items=number[events.items].astype(np.int32), item_ids=events.item_ids[old])
+
+    train = renumbered(world.parts.train)
+    tables = Tables.build(
+        ItemTable.build(world.items_path, renumbered(world.whole), train),
+        world.combination,
+        world.vectors[old],
+        relations.fit(train),
+    )
+    asked = lists_of([3, 9, 4, 9, 12], [9, 30, 3, 41, 17], world)
+    other = replace(
+        asked,
+        histories=[number[history] for history in asked.histories],
+        candidates=number[asked.candidates],
+        counts=asked.counts[:, old],
+    )
+    before, after = matrix(asked, world.fitted.tables).values, matrix(other, tables).values
+    for name in FEATURES:
+        np.testing.assert_allclose(column(after, name), column(before, name), rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 def test_values_of_one_case_by_hand(world: World) -> None:
