@@ -1,8 +1,10 @@
 """An embedded KServe on free ports, and a stand-in server: a ServingRuntime's command is the user's to choose."""
 
+import contextlib
 import http.client
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -60,10 +62,12 @@ Server((options.host, options.http_port), Handler).serve_forever()
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below the ports that the system gives to outgoing connections: one of those may be taken a moment later."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass

@@ -64,7 +64,7 @@ class Killer:
         self.thread.join(timeout=60)
 
     def _watch(self) -> None:
-        ends = time.monotonic() + 300
+        ends = time.monotonic() + 1000  # starting workers takes minutes on a busy machine
         while time.monotonic() < ends:
             if any(int(key[5:-3]) >= self.step for key in self.objects.keys("step-")):
                 workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in _title(p)]
