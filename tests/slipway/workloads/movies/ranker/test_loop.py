@@ -75,6 +75,20 @@ def test_the_better_of_weights_and_average_is_kept(train: Train, small: Make) ->
     assert "validation_ndcg10_ema" not in without.history[0]
 
 
+def test_what_training_never_saw_is_unknown_to_the_model_that_is_kept(
+    chain: Interactions, tmp_path: Path, small: Make
+) -> None:
+    rare = int(chain.items[0])
+    task = Task(
+        shards.write(chain.keep(chain.items != rare), tmp_path.as_uri(), 10**6),
+        Validation(chain, np.arange(5, 1500, 29), False),
+        small(epochs=1),
+        "test",
+    )
+    state = loop.run(task, Place(torch.device("cpu")), None, lambda _: None)
+    assert np.flatnonzero(state.best["familiar"] == 0).tolist() == [0, rare]
+
+
 def test_the_average_follows_its_formula_and_gives_the_weights_back() -> None:
     weight = torch.nn.Parameter(torch.tensor([1.0]))
     average, expected = Average([weight], 0.5), 1.0
