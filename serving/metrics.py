@@ -1,9 +1,12 @@
-"""What is counted about requests: status, model, revision, fallback, seconds. Knows Prometheus and nothing else.
+"""What is counted about requests: status, model, revision, fallback, seconds, and whether somebody saw the answer.
+Knows Prometheus and what a mirrored request looks like, nothing else.
 
 kserve's own histograms start at 5 ms and have no status: a recommender that answers in one millisecond, and a judge
 that compares two revisions, see nothing in them.
 """
 
+from collections.abc import Mapping
+from enum import StrEnum
 from functools import lru_cache
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -15,6 +18,23 @@ BUCKETS = (
 )
 
 
+class Traffic(StrEnum):
+    LIVE = "live"
+    SHADOW = "shadow"  # mirrored by the ingress: nobody sees the answer
+
+
+SHADOW_HEADER = "x-slipway-traffic"  # for gRPC, whose server tells Python nothing of :authority
+
+_SHADOW_HOST = "-shadow"  # what Envoy appends to the Host of a mirrored request, before the port
+
+
+def traffic(headers: Mapping[str, str]) -> Traffic:
+    """Of a request with these headers, names in lower case."""
+    host = headers.get("host", "").partition(":")[0]
+    mirrored = host.endswith(_SHADOW_HOST) or headers.get(SHADOW_HEADER) == Traffic.SHADOW
+    return Traffic.SHADOW if mirrored else Traffic.LIVE
+
+
 class Metrics:
     """Of one model in one revision. Children are looked up once per combination: a lookup costs more than a count."""
 
@@ -22,14 +42,14 @@ class Metrics:
         labels = ("model", "revision")
         self._requests = Counter(
             "slipway_requests",
-            "Requests answered, by route, HTTP status or gRPC code, and fallback",
-            (*labels, "route", "status", "fallback"),
+            "Requests answered, by route, HTTP status or gRPC code, fallback, and live or shadow",
+            (*labels, "route", "status", "fallback", "traffic"),
             registry=registry,
         )
         self._seconds = Histogram(
             "slipway_request_seconds",
             "Seconds from a request's headers to its answer",
-            (*labels, "route"),
+            (*labels, "route", "traffic"),
             buckets=BUCKETS,
             registry=registry,
         )
@@ -38,11 +58,11 @@ class Metrics:
         info.labels(model, revision, version).set(1)
         self.running = self._running.labels(model, revision)
         self._count = lru_cache(maxsize=1024)(lambda *rest: self._requests.labels(model, revision, *rest))
-        self._time = lru_cache(maxsize=16)(lambda route: self._seconds.labels(model, revision, route))
+        self._time = lru_cache(maxsize=16)(lambda *rest: self._seconds.labels(model, revision, *rest))
 
-    def answered(self, route: str, status: str, fallback: str, seconds: float) -> None:
-        self._count(route, status, fallback).inc()
-        self._time(route).observe(seconds)
+    def answered(self, route: str, status: str, fallback: str, kind: Traffic, seconds: float) -> None:
+        self._count(route, status, fallback, kind.value).inc()
+        self._time(route, kind.value).observe(seconds)
 
 
 def exposition(accept: str) -> tuple[bytes, str]:

@@ -17,7 +17,7 @@ from kserve.protocol.infer_type import InferInput, InferRequest, InferResponse, 
 
 from serving import tensors
 from serving.limits import GoneError, TooLargeError, TooSlowError, read_body
-from serving.metrics import Metrics, exposition
+from serving.metrics import Metrics, exposition, traffic
 from slipway.errors import RequestError
 
 Scope = MutableMapping[str, Any]
@@ -119,7 +119,7 @@ class Application:
             )
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
         if route != "metrics":
-            self.metrics.answered(route, str(status), fallback, time.perf_counter() - started)
+            self.metrics.answered(route, str(status), fallback, traffic(headers), time.perf_counter() - started)
 
     async def _infer(
         self, route: str, name: str, scope: Scope, headers: dict[str, str], receive: Receive

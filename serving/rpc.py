@@ -19,7 +19,7 @@ from kserve.protocol.infer_type import InferRequest, InferResponse
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
 from serving.limits import MAX_GRPC
-from serving.metrics import Metrics
+from serving.metrics import Metrics, traffic
 from serving.rest import RefusedError, log
 from slipway.errors import PortInUseError, RequestError
 
@@ -52,9 +52,10 @@ class Servicer(InferenceServicer):
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
         started = time.perf_counter()
         code, fallback = StatusCode.OK, ""
+        headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         with self._metrics.running.track_inprogress():
             try:
-                response = await self._infer(request, context)
+                response = await self._infer(request, headers)
                 fallback = str(response.parameters["fallback"])
                 return response.to_grpc()
             except Exception as error:
@@ -63,11 +64,10 @@ class Servicer(InferenceServicer):
                 raise
             finally:
                 seconds = time.perf_counter() - started
-                self._metrics.answered("grpc", code.name, fallback, seconds)
+                self._metrics.answered("grpc", code.name, fallback, traffic(headers), seconds)
 
-    async def _infer(self, request: pb.ModelInferRequest, context: Any) -> InferResponse:
+    async def _infer(self, request: pb.ModelInferRequest, headers: dict[str, str]) -> InferResponse:
         self.validate_grpc_request(request)
-        headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         model = self._plane.get_model_from_registry(request.model_name)
         if request.model_version and request.model_version != model.version:
             raise ModelNotFound(f"{request.model_name} version {request.model_version[:64]}")

@@ -365,17 +365,22 @@ def test_health_and_metadata(movies_server):
 
 
 def test_metrics_count_by_status_revision_and_fallback(movies_server):
-    def count(labels: str) -> float:
+    def count(start: str) -> float:
         text = movies_server.ask(path="/metrics", method="GET").body.decode()
-        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(labels))
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(start))
 
-    good = 'slipway_requests_total{fallback="popularity",model="movies",revision="rev-1",route="v2",status="200"}'
-    bad = 'slipway_requests_total{fallback="",model="movies",revision="rev-1",route="v2",status="400"}'
+    labels = (
+        'slipway_requests_total{{fallback="{}",model="movies",revision="rev-1",route="v2",status="{}",traffic="{}"}}'
+    )
+    good, bad = labels.format("popularity", 200, "live"), labels.format("", 400, "live")
+    mirrored = labels.format("popularity", 200, "shadow")
     quick = 'slipway_request_seconds_bucket{le="0.0005",'
-    before = count(good), count(bad)
+    before = count(good), count(bad), count(mirrored)
     movies_server.ask(v2(user([10**12])))
     movies_server.ask(v2(user([-1])))
-    assert (count(good), count(bad)) == (before[0] + 1, before[1] + 1)
+    for host in ("movies.default.localhost-shadow", "movies.default.localhost-shadow:8080"):  # as Envoy mirrors
+        movies_server.ask(v2(user([10**12])), headers={"host": host})
+    assert (count(good), count(bad), count(mirrored)) == (before[0] + 1, before[1] + 1, before[2] + 2)
     text = movies_server.ask(path="/metrics", method="GET").body.decode()
     assert quick in text
     assert 'slipway_requests_running{model="movies",revision="rev-1"}' in text
