@@ -3,7 +3,6 @@
 TPE: Bergstra et al. 2011. CMA-ES: Hansen 2016. ASHA: Li et al. 2020.
 """
 
-import importlib.util
 import logging
 import os
 import shutil
@@ -24,7 +23,6 @@ from ray.tune.search.optuna import OptunaSearch
 
 from slipway import workload
 from slipway.cluster import cluster
-from slipway.errors import ConfigError
 from slipway.tuning.diary import Diary
 from slipway.tuning.space import Choice, FloatRange, SearchSpace
 from slipway.tuning.study import Plan, State, Study, Trial
@@ -92,17 +90,10 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
 
 
 def sampler(plan: Plan, known: int) -> BaseSampler:
-    """known: trials so far; a resumed study goes on with other random numbers, not with the first ones again.
-
-    Raises ConfigError where CMA-ES is asked for and its package is not installed.
-    """
+    """known: trials so far; a resumed study goes on with other random numbers, not with the first ones again."""
     seed, first = plan.seed + 1000 * known, max(4, plan.trials // 4)
     if plan.search == "tpe":
         return optuna.samplers.TPESampler(n_startup_trials=first, multivariate=True, seed=seed)
-    if importlib.util.find_spec("cmaes") is None:
-        raise ConfigError(
-            "CMA-ES needs the package cmaes, which is not installed", "pip install cmaes; or --search tpe"
-        )
     return optuna.samplers.CmaEsSampler(n_startup_trials=first, seed=seed)
 
 

@@ -1,9 +1,12 @@
+import math
+import statistics
 import time
 
+import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from slipway import workload
-from slipway.errors import ConfigError
 from slipway.tracking import Tracker
 from slipway.tuning import search
 from slipway.tuning.diary import Diary
@@ -38,10 +41,16 @@ def test_the_profiles_own_point_is_first_and_known_ones_are_told_to_the_sampler(
     assert [trial.value for trial in resumed._ot_study.trials if trial.state.is_finished()] == [0.5]
 
 
-def test_cma_es_without_its_package_is_a_clear_error(plan, monkeypatch):
-    monkeypatch.setattr(search.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match="cmaes, which is not installed"):
-        search.sampler(plan(search="cma"), 0)
+def test_cma_es_searches_numbers_and_leaves_choices_to_chance(plan):
+    asked = plan(search="cma", trials=8)
+    study = optuna.create_study(sampler=search.sampler(asked, 0), direction="maximize")
+    space = {"rate": FloatDistribution(1e-4, 1, log=True), "dim": CategoricalDistribution([8, 16])}
+    for _ in range(60):
+        trial = study.ask(space)
+        study.tell(trial, -(math.log10(trial.params["rate"] / 0.01) ** 2))
+    first, last = study.trials[:10], study.trials[-10:]
+    assert max(t.value for t in last) > -0.01
+    assert statistics.median(t.value for t in last) > statistics.median(t.value for t in first)
 
 
 @pytest.mark.slow
@@ -71,7 +80,7 @@ def test_trials_fail_are_pruned_and_go_on_after_an_interruption(tmp_path, plan):
     seen = begun.reports
     assert seen
 
-    search.run(Study.open(study.folder), Diary(parent, lambda *_: None), concurrency=1)
+    search.run(Study.open(study.folder), Diary(parent, lambda *_: None), concurrency=2)
     trials = study.trials()
     resumed = trials[0]
     assert resumed.reports[: len(seen)] == seen  # its first epochs were not trained again
