@@ -20,7 +20,7 @@ from kserve.protocol.dataplane import DataPlane
 from serving import rpc
 from serving.metrics import Metrics
 from serving.model import ServedModel
-from serving.rest import Application
+from serving.rest import Application, Feedback
 
 GRACE_SECONDS = 30
 LOOK_SECONDS = 0.05
@@ -66,19 +66,22 @@ class Server(uvicorn.Server):
 class ModelProcess(ModelServer):
     """Serves one loaded model on a socket that listens already, and on grpc_port unless that is 0."""
 
-    def __init__(self, model: ServedModel, sock: socket.socket, host: str, grpc_port: int) -> None:
+    def __init__(
+        self, model: ServedModel, sock: socket.socket, host: str, grpc_port: int, feedback: Feedback | None = None
+    ) -> None:
         super().__init__(grpc_port=grpc_port, enable_grpc=grpc_port > 0, workers=1, enable_latency_logging=False)
         self.register_model(model)
         self.model = model
         self.host = host
         self.socket = sock
+        self.feedback = feedback
         self.dataplane = Plane(self.registered_models)
         self.model_repository_extension = rpc.ClosedRepository(self.registered_models)
         self.metrics = Metrics(model.name, model.revision, model.version)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises PortInUseError when gRPC's port is taken."""
-        application = Application(self.dataplane, self.metrics)
+        application = Application(self.dataplane, self.metrics, self.feedback)
         server = Server(
             uvicorn.Config(
                 application,

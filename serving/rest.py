@@ -8,7 +8,7 @@ the model interface and the paths are kserve's.
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
@@ -17,7 +17,7 @@ from kserve.protocol.infer_type import InferInput, InferRequest, InferResponse, 
 
 from serving import tensors
 from serving.limits import GoneError, TooLargeError, TooSlowError, read_body
-from serving.metrics import Metrics, exposition, traffic
+from serving.metrics import Metrics, Traffic, exposition, traffic
 from slipway.errors import RequestError
 
 Scope = MutableMapping[str, Any]
@@ -27,7 +27,10 @@ Body = tuple[int, bytes, list[tuple[bytes, bytes]]]  # status, body, headers
 
 BINARY_LENGTH = "inference-header-content-length"  # the V2 binary extension's header
 JSON = (b"content-type", b"application/json")
-ROUTES = "POST /v2/models/<name>/infer, POST /v1/models/<name>:predict, GET /v2/models/<name>/ready, GET /metrics"
+ROUTES = (
+    "POST /v2/models/<name>/infer, POST /v1/models/<name>:predict, POST /v1/feedback, "
+    "GET /v2/models/<name>/ready, GET /metrics"
+)
 
 log = logging.getLogger("slipway.serving")
 
@@ -74,12 +77,22 @@ STATUS: dict[type[Exception], int] = {
 }
 
 
-class Application:
-    """The ASGI application of one model server."""
+class Feedback(Protocol):
+    """Where people's answers go."""
 
-    def __init__(self, plane: DataPlane, metrics: Metrics) -> None:
+    async def take(self, document: Any, *, shadow: bool) -> tuple[int, dict[str, Any]]:
+        """(status, answer). Raises RequestError."""
+
+    def facts(self) -> dict[str, Any]: ...
+
+
+class Application:
+    """The ASGI application of one model server. feedback: None where nothing is captured."""
+
+    def __init__(self, plane: DataPlane, metrics: Metrics, feedback: Feedback | None = None) -> None:
         self.plane = plane
         self.metrics = metrics
+        self.feedback = feedback
         self.received = 0  # requests to predict
         self.leaving = False  # still answers, but says that it is not ready and closes each connection
 
@@ -100,6 +113,8 @@ class Application:
             try:
                 if route in {"v1", "v2"}:
                     (status, body, extra), fallback = await self._infer(route, name, scope, headers, receive)
+                elif route == "feedback":
+                    status, body, extra = await self._feedback(scope, headers, receive)
                 else:
                     status, body, extra = await self._look(route, name, scope, headers)
             except GoneError:
@@ -127,17 +142,25 @@ class Application:
         self.received += 1
         if scope["method"] != "POST":
             raise MethodError(scope["method"], "POST")
-        if headers.get("content-encoding", "identity") != "identity":
-            raise EncodingError(f"content-encoding {headers['content-encoding'][:32]!r} is not read", "send it plain")
         name = self._model(name)
-        declared = headers.get("content-length")
-        content = await read_body(receive, declared.encode() if declared else None)
+        content = await _content(headers, receive)
         decoded = decode_v1(content) if route == "v1" else decode_v2(content, headers.get(BINARY_LENGTH), name)
         response, _ = await self.plane.infer(model_name=name, request=decoded, headers=headers)
         if isinstance(response, InferResponse):
             assert isinstance(decoded, InferRequest)
             return (200, *encode_v2(response, decoded)), response.parameters["fallback"]
         return (200, orjson.dumps(response), [JSON]), response["parameters"]["fallback"]
+
+    async def _feedback(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Body:
+        if self.feedback is None:
+            raise NoRouteError("this server captures nothing", "set SLIPWAY_EVENTS_URL, or SLIPWAY_CAPTURE=true")
+        if scope["method"] in {"GET", "HEAD"}:
+            return 200, orjson.dumps(self.feedback.facts()), [JSON]
+        if scope["method"] != "POST":
+            raise MethodError(scope["method"], "POST, GET")
+        document = _document(await _content(headers, receive), 'send {"events": [{"event_id": …, "request_id": …}]}')
+        status, answer = await self.feedback.take(document, shadow=traffic(headers) is Traffic.SHADOW)
+        return status, orjson.dumps(answer), [JSON]
 
     def _model(self, path: str) -> str:
         """'<name>' or '<name>/versions/<version>' → name. Raises ModelNotFound for another name or version."""
@@ -204,6 +227,7 @@ def _route(path: str) -> tuple[str, str]:
     fixed = {
         "/": "alive",
         "/metrics": "metrics",
+        "/v1/feedback": "feedback",
         "/v1/models": "models",
         "/v2/models": "models",
         "/v2": "server",
@@ -228,13 +252,20 @@ def _refusal(error: Exception) -> Body:
     return status, orjson.dumps({"error": text.encode("utf-8", "replace").decode()}), [JSON, *allow]
 
 
-def _document(content: bytes) -> dict[str, Any]:
+async def _content(headers: Mapping[str, str], receive: Receive) -> bytes:
+    if headers.get("content-encoding", "identity") != "identity":
+        raise EncodingError(f"content-encoding {headers['content-encoding'][:32]!r} is not read", "send it plain")
+    declared = headers.get("content-length")
+    return await read_body(receive, declared.encode() if declared else None)
+
+
+def _document(content: bytes, remedy: str = 'send {"inputs": […]} (V2) or {"instances": […]} (V1)') -> dict[str, Any]:
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise RequestError(f"the body is not JSON: {error}"[:200], "send UTF-8 JSON") from None
     if not isinstance(document, dict):
-        raise RequestError("the body is not a JSON object", 'send {"inputs": […]} (V2) or {"instances": […]} (V1)')
+        raise RequestError("the body is not a JSON object", remedy)
     return document
 
 

@@ -43,10 +43,27 @@ Progress = Callable[[str, float, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class Prediction:
-    """outputs: the tensors that the signature names; notes: facts about how they came to be (fallbacks)."""
+    """outputs: the tensors that the signature names; notes: facts about how they came to be (fallbacks); stages: the
+    seconds that each stage took.
+    """
 
     outputs: Tensors
     notes: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answered request, as it is captured. at: ms since 1970, UTC; seconds: from the decoded request to its
+    answer; shadow: it was mirrored, and nobody saw the answer.
+    """
+
+    request_id: str
+    inputs: Tensors
+    prediction: Prediction
+    at: int
+    seconds: float
+    shadow: bool
 
 
 class Predictor(Protocol):
