@@ -1,8 +1,9 @@
-"""Hands documents to a Kubernetes API and waits until an InferenceService answers. Knows not whose API it is.
+"""Hands documents to a Kubernetes API, reads and changes them, waits until one answers. Knows not whose API it is.
 
 With no kubeconfig it looks where kubectl looks (KUBECONFIG, ~/.kube/config), then at the pod's service account.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from slipway.errors import ManifestError, NotReadyError, ServingError
+from slipway.errors import AbsentError, ManifestError, NotReadyError, ServingError, StaleError
 from slipway.inferenceservice import Document
 
+API, KIND = "serving.kserve.io/v1beta1", "InferenceService"
 POLL = 0.3  # seconds between two looks at the status
 SETTLE = 15.0  # seconds in which a controller notices a new generation
 
@@ -37,18 +39,70 @@ def apply(documents: Sequence[Document], kubeconfig: Path | None = None) -> None
         )
 
 
+class Services:
+    """The InferenceServices of one namespace, over one client: for whoever looks at them again and again.
+
+    Each method raises ServingError when the API cannot be reached.
+    """
+
+    def __init__(self, namespace: str, kubeconfig: Path | None = None) -> None:
+        self.namespace = namespace
+        self._client = _client(kubeconfig)
+
+    def get(self, name: str) -> Document:
+        """Raises AbsentError."""
+        return _call(self._client, "GET", _path(API, KIND, self.namespace, name))
+
+    def patch(self, name: str, change: Document, resource_version: str) -> Document:
+        """Merge change into the object (None removes a field), if it is still the one that was read.
+
+        Raises StaleError when it is not, AbsentError, ManifestError.
+        """
+        metadata = change.get("metadata", {}) | {"resourceVersion": resource_version}
+        return _call(
+            self._client,
+            "PATCH",
+            _path(API, KIND, self.namespace, name),
+            query=[("fieldManager", "slipway-rollout"), ("fieldValidation", "Strict")],
+            content_type="application/merge-patch+json",
+            body=change | {"metadata": metadata},
+        )
+
+    def figures(self, name: str) -> Document:
+        """What the embedded KServe counted of each revision. Raises AbsentError where there are no figures."""
+        return _call(self._client, "GET", _path("metrics.slipway.dev/v1", KIND, self.namespace, name))
+
+
+def remove(documents: Sequence[Document], kubeconfig: Path | None = None, timeout: float = 60.0) -> None:
+    """Delete what `apply` made, the last first, and wait until it is gone; what is not there is as wanted.
+
+    Raises ServingError when something is still there after timeout seconds.
+    """
+    client = _client(kubeconfig)
+    deadline = time.monotonic() + timeout
+    for document in reversed(documents):
+        metadata = document["metadata"]
+        path = _path(document["apiVersion"], document["kind"], metadata["namespace"], metadata["name"])
+        with contextlib.suppress(AbsentError):
+            _call(client, "DELETE", path)
+            while _call(client, "GET", path):
+                if time.monotonic() > deadline:
+                    raise ServingError(f"{path} is still there {timeout:.0f} s after it was deleted", "see kubectl get")
+                time.sleep(POLL)
+
+
 def wait_ready(name: str, namespace: str, timeout: float, kubeconfig: Path | None = None) -> str:
     """The URL, once the newest revision is ready and has the traffic that its spec gives it.
 
     Raises NotReadyError with the last condition's message after timeout seconds, or at once when it can never be.
     """
     client = _client(kubeconfig)
-    path = _path("serving.kserve.io/v1beta1", "InferenceService", namespace, name)
+    path = _path(API, KIND, namespace, name)
     begin, first, last = time.monotonic(), "", "no status yet"
     while True:
         found = _call(client, "GET", path)
         first = first or found["metadata"]["resourceVersion"]
-        if _is_fresh(found, first, time.monotonic() - begin):
+        if is_fresh(found, first, time.monotonic() - begin):
             status = found["status"]
             ready: Document = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
             predictor = status.get("components", {}).get("predictor", {})
@@ -79,7 +133,7 @@ def address(url: str) -> tuple[str, dict[str, str]]:
     return url, {}
 
 
-def _is_fresh(found: Document, first: str, waited: float) -> bool:
+def is_fresh(found: Document, first: str, waited: float) -> bool:
     """Whether the status speaks of this generation.
 
     KServe copies observedGeneration from the Knative Service, which counts for itself, so a smaller number may be
@@ -151,6 +205,10 @@ def _call(
             message = error.reason
         if error.status in (400, 422):
             raise ManifestError(f"the Kubernetes API refuses {path}: {message}", "correct the manifest") from error
+        if error.status == 404:
+            raise AbsentError(f"the Kubernetes API has no {path}: {message}", "see: kubectl get isvc -A") from error
+        if error.status == 409:
+            raise StaleError(f"{path} was changed meanwhile: {message}", "do it again") from error
         raise ServingError(f"the Kubernetes API answers {error.status} for {path}: {message}") from error
     except HTTPError as error:
         raise ServingError(

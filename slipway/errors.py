@@ -24,7 +24,10 @@ SlipwayError
 │   ├── PortInUseError         somebody listens there already
 │   ├── NotRunningError        the embedded stack is down
 │   ├── NotReadyError          an InferenceService did not become ready in time
-│   └── ManifestError          an object that the API must refuse
+│   ├── ManifestError          an object that the API must refuse
+│   └── StagingError           a build that did not hold what it must before anybody sees it
+├── RolloutError           a rollout that cannot begin, go on, or was rolled back
+│   └── HeldError              another rollout, or another controller, holds the service
 └── PipelineError          a step or a whole pipeline run
     └── BusyError              another run holds the same home
 """
@@ -183,6 +186,30 @@ class NotReadyError(ServingError):
 
 
 class ManifestError(ServingError):
+    pass
+
+
+class StagingError(ServingError):
+    """broken: each check and objective that did not hold, in words."""
+
+    def __init__(self, package: str, broken: list[str], remedy: str) -> None:
+        self.package, self.broken = package, broken
+        super().__init__(f"package {package} is refused in staging: {'; '.join(broken)}", remedy)
+
+
+class AbsentError(ServingError):
+    pass
+
+
+class StaleError(ServingError):
+    pass
+
+
+class RolloutError(SlipwayError):
+    pass
+
+
+class HeldError(RolloutError):
     pass
 
 

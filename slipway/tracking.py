@@ -6,6 +6,7 @@ SLIPWAY_TRACKING_URI=http://mlflow:5000                        # the cluster
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,16 @@ from mlflow.utils.time import get_current_time_millis
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 BATCH = 800  # MLflow takes 1,000 metrics, params and tags together
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One version of a registered model: uri is its package's, package its version."""
+
+    model: str
+    number: str
+    uri: str
+    package: str
 
 
 class Tracker:
@@ -102,6 +113,45 @@ class Tracker:
                 f"the registry has no models:/{model}@{alias}", "run the pipeline first: slipway run"
             ) from error
 
+    def registered(self, model: str, which: str) -> Registered:
+        """models:/<model>@<which> for an alias, models:/<model>/<which> for a number; which may also be a package's
+        version or URI. Raises TrackingError when there is none.
+        """
+        try:
+            found = self.client.search_registered_models(filter_string=f"name='{model}'")
+            if not found:
+                raise TrackingError(f"the registry has no model {model!r}", "run the pipeline first: slipway run")
+            number = found[0].aliases.get(which)
+            for entry in self.client.search_model_versions(f"name='{model}'"):
+                package = entry.tags.get("package_version", "")
+                if str(entry.version) == str(number or which) or which in (package, entry.source):
+                    return Registered(model, str(entry.version), str(entry.source), package)
+        except MlflowException as error:
+            raise _tracking_error(self.uri, error) from error
+        known = ", ".join(f"@{alias}" for alias in sorted(found[0].aliases)) or "no alias"
+        raise TrackingError(
+            f"the registry's model {model!r} has no version {which!r}; it has {known}",
+            "name an alias, a number, or a package's version; slipway run registers one",
+        )
+
+    def alias(self, model: str, alias: str) -> str:
+        """The number of the version with the alias, "" when none has it. Raises TrackingError."""
+        try:
+            found = self.client.search_registered_models(filter_string=f"name='{model}'")
+        except MlflowException as error:
+            raise _tracking_error(self.uri, error) from error
+        return str(found[0].aliases.get(alias, "")) if found else ""
+
+    def point(self, model: str, alias: str, number: str) -> None:
+        """Give the alias to a version, or with "" to none. Twice is once."""
+        try:
+            if number:
+                self.client.set_registered_model_alias(model, alias, number)
+            elif self.alias(model, alias):
+                self.client.delete_registered_model_alias(model, alias)
+        except MlflowException as error:
+            raise _tracking_error(self.uri, error) from error
+
     def artifacts(self, model: str, alias: str, name: str, out: Path) -> Path:
         """The folder `name` of the artifacts of the run that made models:/<model>@<alias>, copied into out."""
         self.package_uri(model, alias)  # says it better where there is no such version
@@ -162,6 +212,12 @@ class Run:
                 self.tracker.client.log_batch(self.id, metrics=numbers[begin : begin + BATCH])
         except MlflowException as error:
             raise _tracking_error(self.tracker.uri, error) from error
+
+    def link(self) -> str:
+        """Where a browser finds it; "" where MLflow is a file and no server."""
+        if not self.tracker.uri.startswith("http"):
+            return ""
+        return f"{self.tracker.uri.rstrip('/')}/#/experiments/{self.tracker.experiment_id}/runs/{self.id}"
 
     def log_files(self, path: Path, folder: str | None = None) -> None:
         try:
