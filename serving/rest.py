@@ -55,6 +55,10 @@ class EncodingError(RequestError):
     """HTTP 415."""
 
 
+class BusyError(RequestError):
+    """HTTP 503."""
+
+
 class LeavingError(RequestError):
     """HTTP 503."""
 
@@ -73,6 +77,7 @@ STATUS: dict[type[Exception], int] = {
     InvalidInput: 400,
     ModelNotFound: 404,
     ModelNotReady: 503,
+    BusyError: 503,
     LeavingError: 503,
 }
 

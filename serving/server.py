@@ -19,8 +19,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.errors import ConfigError, PortInUseError, SlipwayError
+from slipway.settings import settings
+
+if TYPE_CHECKING:
+    from serving.feedback import FeedbackEndpoint
+    from serving.model import ServedModel
 
 BACKLOG = 2048
 
@@ -98,9 +104,33 @@ def serve(options: argparse.Namespace) -> None:
     gc.freeze()
     with _port_errors(options.http_port):
         sock.listen(BACKLOG)  # of two processes bound to one port, only one can
-    process = ModelProcess(model, sock, options.host, options.grpc_port)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(process.run())
+    with _captured(model) as feedback, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ModelProcess(model, sock, options.host, options.grpc_port, feedback).run())
+
+
+@contextmanager
+def _captured(model: "ServedModel") -> "Iterator[FeedbackEndpoint | None]":
+    """What the model answers goes onto the event stream while the block runs, where the settings want it.
+
+    Raises ConfigError for settings that cannot be used.
+    """
+    env = settings()
+    if not env.captures:
+        yield None
+        return
+    from serving.capture import Capture
+    from serving.feedback import FeedbackEndpoint
+    from slipway.workload import Served
+
+    assert model.package is not None
+    served = Served(model.name, model.version, model.revision)
+    capture = Capture.open(env, model.package.manifest.workload, served)
+    capture.start()
+    model.capture = capture
+    try:
+        yield FeedbackEndpoint(capture)
+    finally:
+        capture.close()
 
 
 def main(argv: list[str] | None = None) -> int:

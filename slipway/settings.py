@@ -5,8 +5,9 @@ Each field is SLIPWAY_<NAME> in the environment; the defaults are the laptop's, 
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slipway.errors import ConfigError
@@ -25,7 +26,28 @@ class Settings(BaseSettings):
     feature_store: Path | None = Field(
         None, description="Feast repository whose online store the model server reads; none: the package alone"
     )
+    capture: bool | None = Field(
+        None, description="answers and feedback go onto the event stream; default: where SLIPWAY_EVENTS_URL is set"
+    )
+    capture_sample: float = Field(1.0, ge=0, le=1, description="share of requests captured, chosen by the request id")
+    capture_user: Literal["plain", "hash", "none"] = Field(
+        "plain", description="the user's id as it is, as a keyed hash, or as a number of the request alone"
+    )
+    capture_secret: SecretStr | None = Field(None, min_length=16, description="the key of capture_user=hash")
+    capture_session: bool = Field(True, description="keep the items that came with a request")
+    capture_scores: bool = Field(True, description="keep the scores of what was shown")
+    capture_spool: Path | None = Field(
+        None, description="folder for what the event stream does not take at once; default <home>/capture"
+    )
+    capture_spool_bytes: int = Field(256 << 20, ge=1 << 20, description="beyond it, what comes is dropped and counted")
     http_port: int = Field(8080, ge=1, le=65535, description="the ingress (Envoy) of the embedded KServe")
+    http_host: str = Field("127.0.0.1", description="address of the ingress; another one needs a token or mTLS")
+    edge_token: str = Field("", repr=False, description="bearer token that the ingress asks for; none: no token")
+    edge_token_file: Path | None = Field(None, description="file that holds it, such as a mounted Secret")
+    tls_cert: Path | None = Field(None, description="PEM certificate (chain) of the ingress; none: plain HTTP")
+    tls_key: Path | None = Field(None, description="PEM key of that certificate")
+    tls_client_ca: Path | None = Field(None, description="PEM authority whose clients the ingress lets in (mTLS)")
+    rate_limit: int = Field(0, ge=0, description="requests a second that one service takes; 0: any number")
     api_port: int = Field(8081, ge=1, le=65535, description="the Kubernetes-style API of the embedded KServe")
     namespace: str = Field("default", description="Kubernetes namespace of the InferenceServices")
     image: str = Field("slipway-pipeline:0.1.0", description="image of pipeline steps on the cluster")
@@ -38,6 +60,22 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _keyed(self) -> "Settings":
+        if self.capture_user == "hash" and self.capture_secret is None:
+            raise ValueError(
+                "SLIPWAY_CAPTURE_USER=hash needs a key: set SLIPWAY_CAPTURE_SECRET (16 characters or more)"
+            )
+        return self
+
+    @property
+    def captures(self) -> bool:
+        return "events_url" in self.model_fields_set if self.capture is None else self.capture
+
+    @property
+    def spool(self) -> Path:
+        return self.capture_spool or self.home / "capture"
 
     @property
     def store(self) -> str:
@@ -54,5 +92,8 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = "; ".join(f"SLIPWAY_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(
+            f"SLIPWAY_{str(e['loc'][0]).upper()}: {e['msg']}" if e["loc"] else e["msg"].removeprefix("Value error, ")
+            for e in error.errors()
+        )
         raise ConfigError(f"the environment cannot be used: {wrong}", "correct or unset these variables") from error

@@ -6,7 +6,7 @@ Every method reads folders and writes folders, so that a step can run in any pro
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from slipway import workloads
 from slipway.errors import ConfigError
 from slipway.package import Package, Signature, Tensors
+from slipway.redaction import Redaction
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from slipway.cards.facts import Facts
     from slipway.lake.lake import Lake
     from slipway.lake.ledger import Landed
+    from slipway.optimisation.results import Results
     from slipway.tuning.space import SearchSpace
     from slipway.validation.report import Report
 
@@ -64,6 +66,37 @@ class Answered:
     at: int
     seconds: float
     shadow: bool
+
+
+@dataclass(frozen=True)
+class Served:
+    """Who answers: the model's name on the endpoint, its package's version, its revision."""
+
+    model: str
+    package: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One event of people's feedback. message: for the topic `feedback`, or None where it is refused; refused: why,
+    and what to send instead.
+    """
+
+    event_id: str
+    request_id: str
+    message: Mapping[str, Any] | None
+    refused: str = ""
+
+
+class Recorder(Protocol):
+    """What of answers and feedback goes onto the event stream."""
+
+    def shown(self, answered: Answered) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        """(topic, message) for each user of a request; messages may hold numpy arrays."""
+
+    def heard(self, events: Sequence[Any], now: int) -> list[Heard]:
+        """events: as they came, one Heard for each; now: ms since 1970, UTC."""
 
 
 class Predictor(Protocol):
@@ -139,6 +172,11 @@ class Workload(Protocol):
         every blocking check say so. champion: the metrics of the package behind that alias, None where there is none.
         """
 
+    def optimise(self, data: Path, model: Path, out: Path, config: Any, progress: Progress) -> "Results":
+        """Trained models → the files that are served in out, parity with the trained model checked: the fastest that
+        answer as well. Raises PackageError.
+        """
+
     def export(self, data: Path, model: Path, out: Path) -> Exported:
         """Trained models → the files of a package in out, parity with the trained model checked."""
 
@@ -146,6 +184,8 @@ class Workload(Protocol):
         """What the model card and the data card say that only the workload knows. Raises SourceError, TrainingError."""
 
     def predictor(self, package: Package) -> Predictor: ...
+
+    def recorder(self, served: Served, redaction: Redaction) -> Recorder: ...
 
     def land(self, source: Path, lake: "Lake", data_set: str, config: Any, progress: Progress) -> "Landed":
         """Source files → the lake, each once however often it comes. Raises SourceError, StorageError."""

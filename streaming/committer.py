@@ -18,14 +18,14 @@ from slipway.lake.lake import Area, Lake
 from slipway.workloads.movies import messages
 from slipway.workloads.movies.cleaning import Reason, Rules
 from slipway.workloads.movies.dataset import LAKE_EVENTS
-from slipway.workloads.movies.messages import KEYS, QUARANTINE, Kind
+from slipway.workloads.movies.messages import KEYS, QUARANTINE, ROWS, Kind
 from streaming.catalogue import Catalogue
 from streaming.config import StreamConfig
 from streaming.delivery import Counts, Delivery
 from streaming.ledger import Ledger
 from streaming.states import UserStates
 
-LOGS: tuple[Kind, ...] = ("feedback", "exposures")
+LOGS: tuple[Kind, ...] = ("feedback", "exposures", "shadows")
 TOLD: tuple[Kind, ...] = ("feedback", "events")  # what becomes events; feedback first, as it says more
 LOOK_BACK = timedelta(days=2)  # how old a quarantined message can be and still be delivered again
 
@@ -62,6 +62,7 @@ class Committer:
         self.states = UserStates(online, lake.table("processed", data_set, "events"), self.catalogue)
         self._newest = 0  # event time in ms
         self._version = -1  # of the events, as we left them
+        self._wide = False  # the tables have every column that we write
 
     def commit(self, deliveries: Sequence[Delivery], *, again: bool = False, patient: bool = True) -> Outcome | None:
         """None, and nothing happened, when an event's item is not known and `patient`: it may be on its way.
@@ -98,6 +99,10 @@ class Committer:
 
     def _look(self) -> None:
         """See what others did to the lake meanwhile: loaded files, compacted."""
+        if not self._wide:
+            for kind in LOGS:
+                self.ledgers[kind].table.widen(ROWS[kind])
+            self._wide = True
         version = self.events.version if self.events.exists() else -1
         if version != self._version:
             self.states.forget()
@@ -116,8 +121,7 @@ class Committer:
         """Small files become large ones; in any thread. Raises StorageError."""
         places: tuple[tuple[Area, str], ...] = (
             ("processed", "events"),
-            ("logs", "feedback"),
-            ("logs", "exposures"),
+            *(("logs", kind) for kind in LOGS),
             ("raw", "quarantine"),
         )
         for area, name in places:

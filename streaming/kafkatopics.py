@@ -17,7 +17,8 @@ from faststream import AckPolicy, FastStream
 from faststream.confluent import KafkaBroker
 
 from slipway.errors import StreamError
-from slipway.workloads.movies.messages import DEAD_LETTERS, KINDS, Kind, topic
+from slipway.stream import topic
+from slipway.workloads.movies.messages import DEAD_LETTERS, KINDS, Kind
 from streaming.collector import Collector, Stopped
 from streaming.config import StreamConfig
 from streaming.delivery import Delivery

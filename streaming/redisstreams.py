@@ -22,12 +22,12 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from slipway.errors import StreamError
-from slipway.workloads.movies.messages import DEAD_LETTERS, KINDS, Kind, topic
+from slipway.stream import DATA, topic
+from slipway.workloads.movies.messages import DEAD_LETTERS, KINDS, Kind
 from streaming.collector import Collector, Stopped
 from streaming.config import StreamConfig
 from streaming.delivery import Delivery
 from streaming.metrics import Metrics
-from streaming.producer import DATA
 
 log = logging.getLogger("slipway.streaming")
 GROUP = "slipway"

@@ -126,6 +126,7 @@ class LakePlace:
             ("processed", "events", events),
         ):
             table = self.lake.table(area, self.data_set, name)  # type: ignore[arg-type]
+            table.widen(rows.schema)  # where it was begun before there was a column
             if rows.height and not table.append(rows, partition_by=["date"], writer=(f"simulate {self.run}", number)):
                 self.skipped += 1
 

@@ -17,7 +17,7 @@ BATCH = 1_000
 PAUSE = 0.05  # s between two batches
 PATIENCE = (0.2, 5.0)  # s before the first and between later attempts, while the stream is down
 
-_ORDER: tuple[Kind, ...] = ("items", "exposures", "events", "feedback")
+_ORDER: tuple[Kind, ...] = ("items", "exposures", "shadows", "events", "feedback")
 
 Publish = Callable[[Kind, Sequence[Mapping[str, Any]]], object]
 """Puts messages on the stream, all of them or raising SlipwayError or OSError; may be called from a thread."""

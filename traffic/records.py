@@ -79,7 +79,7 @@ class Records:
         return rows.cast(CATALOGUE)
 
     def exposures(self, logged: Logged) -> pl.DataFrame:
-        """EXPOSURES rows; milliseconds are null, as nothing was served."""
+        """EXPOSURES rows; what a server alone can tell is null, as nothing was served."""
         Q, k = logged.shown.items.shape
         stamps = self.clock.stamps(logged.pages.time)
         source = np.where(logged.shown.explored, "exploration", "popularity")
@@ -97,7 +97,8 @@ class Records:
             }
         )
         constants = [pl.lit(value).alias(name) for name, value in OFFLINE.items()]
-        nothing = [pl.lit(None, dtype=EXPOSURES[name]).alias(name) for name in ("fallback", "milliseconds")]
+        there = {*rows.columns, *OFFLINE, "date"}
+        nothing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in EXPOSURES.items() if name not in there]
         rows = rows.with_columns(
             pl.format("{}-{}", pl.lit(self.run), "request_id").alias("request_id"),
             pl.col("timestamp").dt.date().alias("date"),

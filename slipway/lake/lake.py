@@ -4,7 +4,7 @@ raw         what came in, as it came: source files by content, rejected rows wit
 processed   clean events, one schema, partitioned by the date on which they happened
 features    feature tables (what Feast's offline store reads) and labelled examples
 models      training sets as they were read, and the packages made of them
-logs        production's own: exposures and feedback
+logs        production's own: exposures, shadows and feedback
 """
 
 from collections.abc import Iterator

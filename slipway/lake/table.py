@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from slipway import storage
@@ -123,6 +123,21 @@ class Table:
                 self.folder.parent.mkdir(parents=True, exist_ok=True)
             where = {"storage_options": self.options} if delta is None else {}
             write_deltalake(delta or self.uri, fitting, mode="overwrite", **where, **how)
+
+    def widen(self, schema: Mapping[str, Any]) -> None:
+        """Add those columns that the table lacks, with nulls in its rows; old versions keep their columns.
+
+        Nothing happens where there is no table, or nothing lacks. Raises StorageError.
+        """
+        delta = self._newest()
+        there = set() if delta is None else set(self.schema.names())
+        lacking = pl.Schema({name: dtype for name, dtype in schema.items() if name not in there})
+        if delta is None or not lacking:
+            return
+        fields = Schema.from_arrow(pl.DataFrame(schema=columns.kept_schema(lacking)).to_arrow().schema).fields
+        with self.writing():
+            delta.alter.add_columns(fields)
+        self._delta = None
 
     def batch(
         self,

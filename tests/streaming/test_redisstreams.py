@@ -12,9 +12,10 @@ from redis import Redis
 from slipway.errors import BusyError, StreamError
 from slipway.lake.lake import Lake
 from slipway.settings import settings
+from slipway.stream import DATA
 from streaming import application, embedded
 from streaming.config import StreamConfig
-from streaming.producer import DATA, Publisher
+from streaming.producer import Publisher
 
 FAST = StreamConfig(compact_every_s=0.3, claim_after_s=0.2, trim_every_s=0.1, interval_ms=20, wait_s=20)
 

@@ -3,6 +3,7 @@
 TABLES["logs", "exposures"]   view("user_history")
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -31,7 +32,10 @@ EXPOSURES_SUITE = Suite(
     stage="logs",
     schema=columns(
         kept_schema(messages.EXPOSURES),
-        ("scores", "sources", "propensities", "model", "package", "revision", "fallback", "milliseconds"),
+        (
+            *("scores", "sources", "propensities", "model", "package", "revision", "fallback", "milliseconds"),
+            *("session", "features", "stages", "stage_milliseconds"),
+        ),
         {
             "request_id": [long(1, 256)],
             "user": [least(0)],
@@ -149,6 +153,7 @@ EXAMPLES_SUITE = Suite(
 )
 TABLES: dict[tuple[Area, str], Suite] = {
     ("logs", "exposures"): EXPOSURES_SUITE,
+    ("logs", "shadows"): replace(EXPOSURES_SUITE, name="shadows"),
     ("logs", "feedback"): FEEDBACK_SUITE,
     ("features", "examples"): EXAMPLES_SUITE,
 }

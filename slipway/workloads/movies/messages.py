@@ -6,7 +6,9 @@
 events     {"event_id", "user", "item", "timestamp": ms since 1970 UTC, "action", "rating" if rated, "sent" or not}
 feedback   an event with "request_id": the recommendation that it answers
 exposures  {"request_id", "user", "timestamp", "items": […], and what is known of: "scores", "sources", "propensities",
-           "model", "package", "revision", "fallback", "milliseconds"}
+           "model", "package", "revision", "fallback", "milliseconds", "session": […], "features",
+           "stages": […], "stage_milliseconds": […]}
+shadows    what a mirrored request would have been answered: as exposures, seen by nobody and never learned from
 items      {"item", "title", "genres": […], "year", "released": ms}
 
 Other fields are ignored, so that a producer may be newer than we are.
@@ -27,7 +29,7 @@ from slipway.workloads.movies.interactions import IntArray
 from slipway.workloads.movies.sources.lines import LONGEST_LINE
 from slipway.workloads.movies.sources.source import SINCE_1995
 
-Kind = Literal["events", "feedback", "exposures", "items"]
+Kind = Literal["events", "feedback", "exposures", "shadows", "items"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEAD_LETTERS = "dead-letters"
 LONGEST = LONGEST_LINE  # bytes of a message
@@ -38,7 +40,7 @@ FEEDBACK = pl.Schema(  # logs/<data set>/feedback, partitioned by date
     {name: LAKE_EVENTS[name] for name in ("event_id", "request_id", "user", "item", "timestamp", "action", "rating")}
     | {"date": pl.Date()}
 )
-EXPOSURES = pl.Schema(  # logs/<data set>/exposures, partitioned by date
+EXPOSURES = pl.Schema(  # logs/<data set>/{exposures,shadows}, partitioned by date
     {
         "request_id": pl.String(),
         "user": pl.Int64(),
@@ -52,6 +54,10 @@ EXPOSURES = pl.Schema(  # logs/<data set>/exposures, partitioned by date
         "revision": pl.String(),
         "fallback": pl.String(),  # why the answer is not the model's own; null when it is
         "milliseconds": pl.Float32(),
+        "session": pl.List(pl.Int64()),  # items that came with the request, oldest first; null: not told
+        "features": pl.String(),  # where the features came from; null: not told
+        "stages": pl.List(pl.String()),
+        "stage_milliseconds": pl.List(pl.Float32()),  # that each of the stages took
         "date": pl.Date(),
     }
 )
@@ -79,9 +85,16 @@ ROWS: dict[Kind, pl.Schema] = {
     "events": LAKE_EVENTS,
     "feedback": FEEDBACK,
     "exposures": EXPOSURES,
+    "shadows": EXPOSURES,
     "items": CATALOGUE,
 }
-KEYS: dict[Kind, str] = {"events": "event_id", "feedback": "event_id", "exposures": "request_id", "items": "item"}
+KEYS: dict[Kind, str] = {
+    "events": "event_id",
+    "feedback": "event_id",
+    "exposures": "request_id",
+    "shadows": "request_id",
+    "items": "item",
+}
 
 
 @dataclass(frozen=True)
@@ -118,23 +131,29 @@ _EVENT = {
     "rating": Field(pl.Float32(), optional=True),
     "sent": Field(pl.Int64(), optional=True),
 }
+_EXPOSURE = {
+    "request_id": _NAME,
+    "user": _ID,
+    "timestamp": _TIME,
+    "items": Field(pl.List(pl.Int64()), least=0, most=10**18 - 1),
+    "scores": Field(pl.List(pl.Float32()), optional=True),
+    "sources": Field(pl.List(pl.String()), optional=True, most=256),
+    "propensities": Field(pl.List(pl.Float32()), optional=True, least=0, most=1),
+    "model": _WORD,
+    "package": _WORD,
+    "revision": _WORD,
+    "fallback": _WORD,
+    "milliseconds": Field(pl.Float32(), optional=True, least=0),
+    "session": Field(pl.List(pl.Int64()), optional=True, least=0, most=10**18 - 1),
+    "features": _WORD,
+    "stages": Field(pl.List(pl.String()), optional=True, most=256),
+    "stage_milliseconds": Field(pl.List(pl.Float32()), optional=True, least=0),
+}
 FORMS: dict[Kind, dict[str, Field]] = {
     "events": _EVENT,
     "feedback": {"request_id": _NAME, **_EVENT},
-    "exposures": {
-        "request_id": _NAME,
-        "user": _ID,
-        "timestamp": _TIME,
-        "items": Field(pl.List(pl.Int64()), least=0, most=10**18 - 1),
-        "scores": Field(pl.List(pl.Float32()), optional=True),
-        "sources": Field(pl.List(pl.String()), optional=True, most=256),
-        "propensities": Field(pl.List(pl.Float32()), optional=True, least=0, most=1),
-        "model": _WORD,
-        "package": _WORD,
-        "revision": _WORD,
-        "fallback": _WORD,
-        "milliseconds": Field(pl.Float32(), optional=True, least=0),
-    },
+    "exposures": _EXPOSURE,
+    "shadows": _EXPOSURE,
     "items": {
         "item": _ID,
         "title": Field(pl.String(), most=1000),
@@ -144,11 +163,7 @@ FORMS: dict[Kind, dict[str, Field]] = {
     },
 }
 _LISTS = ("scores", "sources", "propensities")  # of an exposure: one value per item
-_ACTIONS = LAKE_EVENTS["action"].categories.to_list()  # type: ignore[attr-defined]
-
-
-def topic(data_set: str, kind: str) -> str:
-    return f"{data_set}.{kind}"
+ACTIONS: list[str] = LAKE_EVENTS["action"].categories.to_list()  # type: ignore[attr-defined]
 
 
 def rules(now: int, items: IntArray | None = None, skew: int = SKEW) -> Rules:
@@ -251,7 +266,7 @@ def _column(name: str, values: list[Any], field: Field, broken: dict[int, Reason
     if sound and _within(chain.from_iterable(v for v in values if v) if nested else values, field):
         return pl.Series(name, values, dtype=field.dtype)
     for place, value in enumerate(values):
-        if reason := _judge(value, field, nested):
+        if reason := judge(value, field):
             broken.setdefault(place, reason)
             values[place] = None
     return pl.Series(name, values, dtype=field.dtype)
@@ -266,8 +281,9 @@ def _within(values: Iterable[Any], field: Field) -> bool:
     return bool(min(there) >= field.least and max(there) <= field.most)
 
 
-def _judge(value: Any, field: Field, nested: bool) -> Reason | None:
+def judge(value: Any, field: Field) -> Reason | None:
     """Why this value cannot stand in the field; None when it can."""
+    nested = isinstance(field.dtype, pl.List)
     if value is None:
         return None if field.optional else Reason.MISSING
     elements = value if nested else [value]
@@ -283,10 +299,11 @@ def _judge(value: Any, field: Field, nested: bool) -> Reason | None:
 def _impossible(rows: pl.DataFrame, kind: Kind) -> Iterable[tuple[Reason, pl.Series]]:
     """What each field may say alone and the message as a whole cannot."""
     if kind in ("events", "feedback"):
-        yield Reason.ACTION, ~rows["action"].is_in(_ACTIONS)
+        yield Reason.ACTION, ~rows["action"].is_in(ACTIONS)
         yield Reason.RATING, rows["rating"].is_null() == (rows["action"] == "rating")
-    elif kind == "exposures":
+    elif kind in ("exposures", "shadows"):
         shown = rows["items"].list.len()
         for name in _LISTS:
             yield Reason.LISTS, rows[name].list.len() != shown
+        yield Reason.LISTS, rows["stages"].list.len().ne_missing(rows["stage_milliseconds"].list.len())
         yield Reason.LISTS, shown == 0

@@ -92,6 +92,7 @@ class _Run:
                 f"data set {self.data_set!r} has no exposures in the lake ({log.uri})",
                 "serve some requests (slipway simulate traffic), then: slipway ingest --source stream",
             )
+        log.widen(EXPOSURES)  # an older one
         seen, exposures, feedback = self._seen(), _rows(log), _rows(self.lake.table("logs", self.data_set, "feedback"))
         shown = {day for day, rows in exposures.items() if rows != seen.exposures.get(day)}
         answered = {day for day, rows in feedback.items() if rows != seen.feedback.get(day)} | set(seen.pending)

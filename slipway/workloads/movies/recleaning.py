@@ -20,7 +20,7 @@ from slipway.workloads.movies import messages
 from slipway.workloads.movies.cleaning import Reason
 from slipway.workloads.movies.dataset import LAKE_EVENTS, USERS
 from slipway.workloads.movies.interactions import IntArray
-from slipway.workloads.movies.messages import CATALOGUE, KINDS, ROWS, Kind
+from slipway.workloads.movies.messages import CATALOGUE, KEYS, KINDS, ROWS, Kind
 from slipway.workloads.movies.sources import FORMATS
 from slipway.workloads.movies.sources.lines import Block
 from slipway.workloads.movies.sources.source import Format, Source
@@ -28,7 +28,6 @@ from slipway.workloads.movies.sources.source import Format, Source
 WRITER = "replay"
 VERDICTS = pl.Schema({"row": pl.UInt32(), "reason": pl.String()})
 LISTS = {"items": {"u.item", "movies.dat", "movies.csv"}, "users": {"u.user", "users.dat"}}
-KEYS: dict[Kind, str] = {"items": "item", "exposures": "request_id", "events": "event_id", "feedback": "event_id"}
 
 
 def reclean(lake: Lake, data_set: str, rows: pl.DataFrame) -> pl.DataFrame:

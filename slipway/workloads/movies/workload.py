@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from slipway import config as configuration
 from slipway.package import Package
-from slipway.workload import Exported, Predictor, Progress, Scaling, Verdict
+from slipway.redaction import Redaction
+from slipway.workload import Exported, Predictor, Progress, Recorder, Scaling, Served, Verdict
 from slipway.workloads.movies import dataset
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from slipway.cards.facts import Facts
     from slipway.lake.lake import Lake
     from slipway.lake.ledger import Landed
+    from slipway.optimisation.results import Results
     from slipway.tuning.space import SearchSpace
     from slipway.validation.report import Report
     from slipway.workloads.movies.config import MoviesConfig
@@ -71,6 +73,11 @@ class Movies:
 
         return evaluate(data, model, out, config.evaluate, progress, champion)
 
+    def optimise(self, data: Path, model: Path, out: Path, config: "MoviesConfig", progress: Progress) -> "Results":
+        from slipway.workloads.movies.optimising import optimise
+
+        return optimise(data, model, out, config.optimise, progress)
+
     def export(self, data: Path, model: Path, out: Path) -> Exported:
         from slipway.workloads.movies import golden
         from slipway.workloads.movies.export import export
@@ -92,6 +99,11 @@ class Movies:
         from slipway.workloads.movies.predictor import MoviesPredictor
 
         return MoviesPredictor.open(package.folder)
+
+    def recorder(self, served: Served, redaction: Redaction) -> Recorder:
+        from slipway.workloads.movies.recorder import MoviesRecorder
+
+        return MoviesRecorder(served, redaction)
 
     def land(self, source: Path, lake: "Lake", data_set: str, config: "MoviesConfig", progress: Progress) -> "Landed":
         from slipway.workloads.movies.landing import land

@@ -23,9 +23,19 @@ EXPOSURE = {
     "model": "movies",
     "fallback": None,
     "milliseconds": 3,
+    "session": [9],
+    "features": "online",
+    "stages": ["retrieval"],
+    "stage_milliseconds": [0.5],
 }
 ITEM = {"item": 9, "title": "Film", "genres": [], "year": None, "released": NOW}
-WHOLE = {"events": EVENT, "feedback": EVENT | {"request_id": "r"}, "exposures": EXPOSURE, "items": ITEM}
+WHOLE = {
+    "events": EVENT,
+    "feedback": EVENT | {"request_id": "r"},
+    "exposures": EXPOSURE,
+    "shadows": EXPOSURE,
+    "items": ITEM,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,6 +79,8 @@ def test_feedback_is_an_event_too():
         ("exposures", {"items": [7, None]}, "type"),
         ("exposures", {"propensities": [1, 1.5]}, "number"),
         ("exposures", {"sources": "counts"}, "type"),
+        ("exposures", {"stages": None}, "lists"),
+        ("shadows", {"stage_milliseconds": []}, "lists"),
         ("items", {"title": ""}, "missing"),
         ("items", {"year": 1e9}, "type"),
         ("items", {"year": 10_000}, "number"),
