@@ -109,7 +109,7 @@ class Shadow:
 
 @dataclass(frozen=True)
 class Evidence:
-    """seconds: since the stage began. In a stage that only mirrors, the candidate's are figures of mirrored requests."""
+    """seconds: since the stage began. While a stage only mirrors, the candidate's figures are of mirrored requests."""
 
     stable: Arm
     candidate: Arm

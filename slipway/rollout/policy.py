@@ -1,26 +1,25 @@
-"""What a rollout's policy says, and what follows from it and the evidence. Knows no clock, no cluster and no traffic.
+"""What follows from a policy and the evidence, and why. Knows no clock, no cluster and no traffic.
 
     policy = read("default")                                   # a shipped policy, or the path of a YAML file
     decision = judge(policy, policy.stages[1], evidence)       # pure: the same evidence, the same decision
 
-docs/rollout.md explains each figure and its statistics.
+The rules are in rules.py, the statistics in sequential.py; docs/rollout.md explains both.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+import numpy as np
+import numpy.typing as npt
 
-from slipway.errors import ConfigError
-from slipway.package import Frozen
-from slipway.rollout.evidence import BOUNDS, Arm, Evidence
+from slipway.rollout.evidence import Evidence
+from slipway.rollout.findings import Findings, Seen, find
+from slipway.rollout.rules import Policy, Stage, read
+from slipway.rollout.wording import account
 
-SHIPPED = Path(__file__).parent / "policies"
+__all__ = ["VERDICTS", "Decision", "Policy", "Stage", "Verdict", "judge", "read", "verdicts"]
 
 
 class Verdict(StrEnum):
@@ -28,6 +27,10 @@ class Verdict(StrEnum):
     HOLD = "hold"
     ROLL_BACK = "roll_back"
     ASK = "ask"  # a person decides: approve or abort
+
+
+VERDICTS = tuple(Verdict)
+_CODE = {verdict: code for code, verdict in enumerate(VERDICTS)}
 
 
 @dataclass(frozen=True)
@@ -39,196 +42,31 @@ class Decision:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-class Alpha(Frozen):
-    """The most that may go wrong in a whole rollout, however often the judge is asked."""
-
-    roll_back: float = Field(0.02, gt=0, lt=0.5, description="an equal candidate is rolled back")
-    promote: float = Field(0.01, gt=0, lt=0.5, description="a candidate that is worse by a margin reaches 100 %")
-
-
-class Stage(Frozen):
-    """A step of the rollout; its evidence begins anew when it begins."""
-
-    name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
-    percent: int = Field(ge=0, le=100, description="of live requests that the candidate answers")
-    mirror_percent: int = Field(0, ge=0, le=100, description="of live requests that the candidate answers unseen")
-    min_requests: int = Field(1, ge=1, description="of the candidate, before it may advance")
-    min_seconds: float = Field(0, ge=0)
-    max_seconds: float = Field(gt=0, description="after which `late` is the verdict, when nothing else was")
-    late: Literal["hold", "ask", "roll_back"] = "ask"
-    approval: bool = Field(False, description="a person must agree before the next stage")
-    slack: float = Field(1, ge=1, le=100, description="how many times the margins a candidate may still be worse")
-
-    @property
-    def shadow(self) -> bool:
-        """Nobody sees the candidate's answers."""
-        return self.percent == 0
-
-    @property
-    def full(self) -> bool:
-        """There is no stable revision beside it any more: guardrails alone."""
-        return self.percent == 100
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.shadow and not self.mirror_percent:
-            raise ValueError(
-                f"stage {self.name} can never advance: it sends the candidate no request; give it a percent, or a "
-                "mirror_percent"
-            )
-        if not self.shadow and self.mirror_percent:
-            raise ValueError(
-                f"stage {self.name} mirrors and splits at once: only a candidate without traffic can be mirrored to; "
-                "make it two stages"
-            )
-        if self.max_seconds <= self.min_seconds:
-            raise ValueError(
-                f"stage {self.name} can never advance: it is over after max_seconds {self.max_seconds:g}, before "
-                f"min_seconds {self.min_seconds:g}; raise max_seconds"
-            )
-        return self
-
-
-class Guardrails(Frozen):
-    """Limits that no candidate may break, whatever the stable revision does."""
-
-    error_rate: float = Field(0.05, gt=0, lt=1)
-    p99_seconds: float = Field(0.5, ge=BOUNDS[0], le=BOUNDS[-2])
-    fallback_share: float = Field(0.1, gt=0, lt=1)
-
-
-class Errors(Frozen):
-    """margin: a share of the stable's rate that the candidate's may be above it."""
-
-    margin: float = Field(0.3, gt=0, le=10)
-    negligible: float = Field(0.0005, ge=0, lt=1, description="a rate below this one is as good as none")
-
-
-class Slowness(Frozen):
-    quantile: float = Field(0.95, ge=0.5, le=0.999)
-    margin: float = Field(0.2, gt=0, le=10)
-    negligible: float = Field(0.001, ge=0, le=1, description="seconds that nobody notices")
-
-
-class Earning(Frozen):
-    margin: float = Field(0.05, gt=0, lt=1)
-    min_exposures: int = Field(1_000, ge=100, description="of each arm; before, the means are not normal enough")
-
-
-class Tests(Frozen):
-    """A candidate advances when each of these is surely not worse than the stable's by its margin; null: not asked."""
-
-    errors: Errors | None = Errors()
-    latency: Slowness | None = Slowness()
-    reward: Earning | None = Earning()
-
-
-class Likeness(Frozen):
-    """Of the shadow's answers to the stable's, on average over requests; surely below a floor is `otherwise`."""
-
-    overlap: float = Field(0.2, ge=0, lt=1)
-    correlation: float = Field(0.0, ge=-1, lt=1)
-    otherwise: Literal["ask", "roll_back"] = "ask"
-
-
-class Policy(Frozen):
-    name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
-    stages: tuple[Stage, ...]
-    alpha: Alpha = Alpha()
-    guardrails: Guardrails = Guardrails()
-    tests: Tests = Tests()
-    likeness: Likeness = Likeness()
-    examination: tuple[float, ...] = Field(
-        tuple(position**-0.8 for position in range(1, 11)), min_length=1, description="P(looked at), by position"
-    )
-    clip: float = Field(10, ge=1, description="the most that a click counts")
-    feedback_seconds: float = Field(600, gt=0, description="an exposure earns what is clicked so long after it")
-    sticky_header: str = Field("x-slipway-user", pattern="^([a-z0-9-]+)?$", description="a person sees one revision")
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """What a click at each position counts: 1 / P(looked at), clipped. Beyond the last position: as at the last."""
-        return tuple(min(1 / looked, self.clip) for looked in self.examination)
-
-    def stage(self, name: str) -> Stage:
-        """Raises ConfigError when there is none of that name."""
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        raise ConfigError(
-            f"policy {self.name} has no stage {name!r}", f"choose one of: {', '.join(s.name for s in self.stages)}"
-        )
-
-    @model_validator(mode="after")
-    def _leads_to_all(self) -> Self:
-        if not self.stages or self.stages[-1].percent != 100:
-            raise ValueError("the last stage must have percent 100: without it nothing is ever promoted; add it")
-        names = [stage.name for stage in self.stages]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two stages are named {sorted(twice)[0]}: rename one")
-        for before, after in pairwise(self.stages):
-            grows = (after.percent, after.mirror_percent) > (before.percent, before.mirror_percent)
-            if not grows:
-                raise ValueError(
-                    f"stage {after.name} does not grow: {after.percent} % after {before.name}'s {before.percent} %; "
-                    "order the stages by percent"
-                )
-        if any(not 0 < looked <= 1 for looked in self.examination):
-            raise ValueError("examination has a probability outside 0..1 (0 itself cannot be corrected for)")
-        return self
-
-
-class _Unique(yaml.SafeLoader):
-    """YAML in which a key that is there twice is an error: the second would silently undo the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", node.start_mark)
-        built: dict[Any, Any] = super().construct_mapping(node, deep)
-        return built
-
-
-def read(source: str | Path) -> Policy:
-    """A shipped policy by name, or a YAML file by path. Raises ConfigError that says what to correct."""
-    shipped = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
-    path = SHIPPED / f"{source}.yaml" if str(source) in shipped else Path(source)
-    try:
-        document = yaml.load(path.read_text("utf-8"), _Unique)  # noqa: S506 - a SafeLoader
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"there is no policy {str(source)!r}", f"name one of {', '.join(shipped)}, or a YAML file's path"
-        ) from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as a policy: {error}", "correct the file") from error
-    try:
-        return Policy.model_validate(document)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'policy'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        )
-        raise ConfigError(
-            f"the policy in {path} cannot be used: {wrong}",
-            "correct the key; slipway/rollout/policies/default.yaml has each one",
-        ) from error
-
-
 def judge(policy: Policy, stage: Stage, evidence: Evidence) -> Decision:
-    """What to do now, and why. Pure: it may be asked as often as one likes, with any evidence."""
-    candidate, stable = evidence.candidate, evidence.stable
-    figures = {"candidate_errors": _rate(candidate), "stable_errors": _rate(stable), "seconds": evidence.seconds}
-    if candidate.requests >= 20 and _rate(candidate) > policy.guardrails.error_rate:
-        reason = f"{_rate(candidate):.1%} of {candidate.requests} requests failed"
-        return Decision(Verdict.ROLL_BACK, (reason,), figures)
-    if candidate.requests < stage.min_requests or evidence.seconds < stage.min_seconds:
-        if evidence.seconds > stage.max_seconds:
-            return Decision(Verdict(stage.late), ("too little was seen in time",), figures)
-        return Decision(Verdict.HOLD, ("too little was seen so far",), figures)
-    verdict = Verdict.ASK if stage.approval else Verdict.ADVANCE
-    return Decision(verdict, ("nothing speaks against it",), figures)
+    """What to do now, and why. Pure, and it may be asked as often as one likes, with any evidence."""
+    seen = Seen.of([evidence])
+    findings = find(policy, stage, seen)
+    verdict = VERDICTS[verdicts(policy, stage, seen, findings)[0]]
+    reasons, figures = account(policy, stage, evidence, findings)
+    return Decision(verdict, reasons[verdict.value], figures)
 
 
-def _rate(arm: Arm) -> float:
-    return min(arm.errors / arm.requests, 1.0) if arm.requests else 0.0
+def verdicts(policy: Policy, stage: Stage, seen: Seen, findings: Findings) -> npt.NDArray[Any]:
+    """(R,) indices of VERDICTS. What comes later here overrules what came before."""
+    decided = np.full(len(seen.seconds), _CODE[Verdict.HOLD])
+    late = seen.seconds >= stage.max_seconds
+    decided[late] = _CODE[Verdict(stage.late)]
+    ready = (seen.candidate.requests >= stage.min_requests) & (seen.seconds >= stage.min_seconds)
+    for finding in (*findings.tests.values(), *findings.likeness.values()):
+        ready &= finding.within
+    decided[ready] = _CODE[Verdict.ASK if stage.approval else Verdict.ADVANCE]
+    for finding in findings.likeness.values():
+        decided[finding.worse] = _CODE[Verdict(policy.likeness.otherwise if policy.likeness else Verdict.ASK)]
+    for limit in findings.limits.values():
+        # What the stable breaks as well is not the candidate's doing: going back would not mend it.
+        decided[limit.broken & limit.common] = _CODE[Verdict.ASK]
+    for limit in findings.limits.values():
+        decided[limit.broken & ~limit.common] = _CODE[Verdict.ROLL_BACK]
+    for finding in findings.tests.values():
+        decided[finding.worse] = _CODE[Verdict.ROLL_BACK]
+    return decided
