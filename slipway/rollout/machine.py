@@ -84,8 +84,10 @@ def step(policy: Policy, state: State, seen: Seen, decision: Decision | None, no
     if seen.service is None:
         return Step(_end(state, Phase.ABORTED, "the InferenceService was deleted", now))
     if seen.word and seen.word.rollout == state.id:
-        state = _obey(policy, state, seen, seen.service, seen.word, now)
-    elif state.phase is not Phase.PAUSED and (changed := difference(state, seen)):
+        obeyed = _obey(policy, state, seen, seen.service, seen.word, now)
+        if obeyed != state:
+            return Step(obeyed)  # the decision was of the former stage
+    if state.phase is not Phase.PAUSED and (changed := difference(state, seen)):
         return Step(_to(state, Phase.PAUSED, now, back_to=state.phase, reason=changed))
     if seen.restarted and state.phase in STAGES:
         return Step(_enter(policy, state, seen, state.stage, now, "the figures began again from 0, so the stage does"))
