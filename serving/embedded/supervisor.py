@@ -19,6 +19,7 @@ import uvicorn
 import yaml
 
 from serving.embedded.api import application
+from serving.embedded.edge import Edge
 from serving.embedded.envoy import Gateway
 from serving.embedded.process import reap, started
 from serving.embedded.reconciler import Reconciler, unusable
@@ -111,7 +112,7 @@ class _Server(uvicorn.Server):
 
 async def supervise(settings: Settings, timing: Timing | None = None) -> None:
     """Until SIGTERM or SIGINT; every child is gone when it returns. Raises ServingError."""
-    places = folders(settings)
+    places, edge = folders(settings), Edge.of(settings)
     stop = asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
@@ -120,7 +121,7 @@ async def supervise(settings: Settings, timing: Timing | None = None) -> None:
             log.warning("killed process %d, which an earlier supervisor left behind", pid)
         api_socket = listening(settings.api_port, "SLIPWAY_API_PORT")
         listening(settings.http_port, "SLIPWAY_HTTP_PORT").close()  # Envoy's own message names no setting
-        gateway = Gateway(settings.http_port, places)
+        gateway = Gateway(edge, places)
         state = State(places.state, unusable)
         reconciler = Reconciler(
             state,
