@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from slipway.deployment import Services, is_fresh
 from slipway.errors import AbsentError, HeldError, RolloutError, SlipwayError, StaleError
@@ -37,7 +38,7 @@ Say = Callable[[Entry], None]
 class Places:
     """Everything that a rollout of one service touches.
 
-    tracker: None where no registry is asked. every: seconds between two looks.
+    tracker: None where no registry is asked. every: seconds between two looks. kubeconfig: None is where kubectl looks.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Places:
     tracker: Tracker | None
     every: float = 5.0
     lag: float = LAG
+    kubeconfig: Path | None = None
 
     def record(self, rollout: str) -> Record:
         return Record(self.lake.objects, self.name, rollout)

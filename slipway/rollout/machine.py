@@ -266,8 +266,9 @@ def _rolling_back(state: State, seen: Seen, service: Service, now: float) -> Ste
             return Step(state)
         if seen.champion == state.candidate.number != state.champion:
             return Step(state, Alias(state.candidate.model, state.champion or NO_CHAMPION))
-    stable = state.stable.uri if state.stable else state.applied.uri
-    applied = Applied(uri=stable, percent=0, mirror=0)
+    if state.stable is None:  # the same package as before: its URI brings nothing back
+        return Step(_end(state, Phase.ABORTED if state.by else Phase.ROLLED_BACK, state.reason, now, state.by))
+    applied = Applied(uri=state.stable.uri, percent=0, mirror=0)
     return Step(_to(state, Phase.RESTORING, now, applied=applied))
 
 

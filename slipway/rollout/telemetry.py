@@ -81,7 +81,7 @@ class EmbeddedTelemetry:
 
 # The model server's own counts, summed over a revision's pods. increase() bridges restarts of pods. $labels picks the
 # service and its revisions, $span the seconds of the stage.
-LABELS = 'model="$model",namespace="$namespace",revision=~"$revisions"'
+LABELS = 'model="$model",namespace="$namespace",revision=~"$revisions",route=~"v1|v2|grpc"'
 FAILED = 'status=~"5..|UNKNOWN|INTERNAL|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|DATA_LOSS"'
 QUERIES = {
     "requests": f"sum by (revision, traffic) (increase(slipway_requests_total{{{LABELS}}}[$span]))",
