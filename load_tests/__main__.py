@@ -36,7 +36,12 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f"{options.out} is already there", "name a new folder")
         out = options.out or Path(tempfile.mkdtemp(prefix="slipway-load-"))
         out.mkdir(parents=True, exist_ok=True)
-        columns = (TextColumn("{task.description:<16}"), BarColumn(28), TimeElapsedColumn(), TextColumn("{task.fields[m]}"))
+        columns = (
+            TextColumn("{task.description:<16}"),
+            BarColumn(28),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[m]}"),
+        )
         with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
             task = shown.add_task("starting", total=1.0, m="")
             result = run(

@@ -1,12 +1,13 @@
 """Locust's side of a load test: a person who plays visits, the shape of the load, the word at the end.
 
 python -m load_tests --slo demo --url …                                  # the same with checks, plots and a table
-locust -f load_tests/locustfile.py --headless --slo demo --host http://127.0.0.1:8080 --host-header movies.default.localhost
+locust -f load_tests/locustfile.py --headless --slo demo --host http://127.0.0.1:8080 --host-header <service's host>
 
 Knows HTTP, and when; people and answers are load_tests/movies.py's, figures load_tests/records.py's.
 """
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from load_tests.play import LEAD, Play
 from load_tests.slo import Slo, breaches, judge, read, table
 
 PREFIX = "::load:: "
+BEARER = "LOAD_TESTS_TOKEN"  # of the environment
 INTERRUPTED = 130
 
 _state: dict[str, Any] = {}
@@ -43,6 +45,7 @@ def prepare(environment: Environment, **_: Any) -> None:
     known = movies.users(Path(options.package) if options.package else None)
     play = Play(slo.load, movies.draw(slo.load, known))
     _state.update(slo=slo, play=play, options=options, process=psutil.Process())
+    Person.network_timeout = Person.connection_timeout = slo.load.timeout
 
 
 @events.test_start.add_listener
@@ -60,11 +63,11 @@ class Person(FastHttpUser):
         return play
 
     def on_start(self) -> None:
-        timeout = self.play.load.timeout
-        self.client.client.network_timeout = self.client.client.connection_timeout = timeout
         self.path = movies.path(_state["options"].model)
         host = _state["options"].host_header
-        self.host_header = {"Host": host} if host else {}
+        token = os.environ.get(BEARER, "")
+        self.reach = {"Host": host} if host else {}
+        self.reach |= {"Authorization": f"Bearer {token}"} if token else {}
 
     @task
     def visit(self) -> None:
@@ -95,7 +98,7 @@ class Person(FastHttpUser):
         body, headers = movies.question(visit, page, session, k)
         sent = self.play.now
         with self.client.post(
-            self.path, data=body, headers=headers | self.host_header, name="infer", catch_response=True
+            self.path, data=body, headers=headers | self.reach, name="infer", catch_response=True
         ) as response:
             done = self.play.now
             response.request_meta["response_time"] = (done - due) * 1000  # from when it was meant: see records.py

@@ -92,7 +92,7 @@ class Records:
         closed = percentiles(self.service[judged])
         return {
             "requests": float(len(self)),
-            "intended_per_s": float((self.rows["due"] >= load.ramp).sum() / (load.duration - load.ramp)),
+            "intended_per_s": float((self.rows["due"].to_numpy() >= load.ramp).sum() / (load.duration - load.ramp)),
             "generator_late_p99_ms": percentiles(late)[2],
             "uncorrected_p50_ms": closed[0],
             "uncorrected_p99_ms": closed[2],

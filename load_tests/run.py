@@ -23,6 +23,7 @@ from slipway.errors import ConfigError, ServingError
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "::load:: "
+BEARER = "LOAD_TESTS_TOKEN"
 START = 60.0  # s that locust may take to import and to make its first people
 END = 30.0  # s for the last answers and its reports
 
@@ -90,8 +91,9 @@ def run(
     model: str = "movies",
     package: Path | None = None,
     allow_remote: bool = False,
+    token: str = "",
 ) -> Result:
-    """slo_file: what `slo` was read from. out: a folder that exists.
+    """slo_file: what `slo` was read from. out: a folder that exists. token: a bearer token of the ingress.
 
     Raises ServingError when the load test itself failed; a broken SLO is a Result. Interrupted, nothing goes on.
     """
@@ -102,6 +104,7 @@ def run(
     command += ["--loglevel", "ERROR", "--package", str(package or "")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+    environment[BEARER] = token  # not an argument: those are everybody's to read
     log = out / "locust.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(

@@ -169,7 +169,8 @@ def read(chosen: str) -> Slo:
     path = FOLDER / f"{chosen}.yaml" if chosen in names() else Path(chosen)
     if not path.is_file():
         raise ConfigError(
-            f"there is no SLO {chosen!r}", f"choose one of {', '.join(names())}, or name a YAML file like {FOLDER.name}/"
+            f"there is no SLO {chosen!r}",
+            f"choose one of {', '.join(names())}, or name a YAML file like {FOLDER.name}/",
         )
     try:
         return Slo.model_validate(yaml.load(path.read_text("utf-8"), _Loader))  # noqa: S506 - a SafeLoader

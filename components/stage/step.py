@@ -1,0 +1,129 @@
+"""A registered package → a verdict: deployed to `staging`, asked by the integration suite, loaded under an SLO."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.report import emit, step
+from components.stage import service, suite
+from components.stage.endpoint import Endpoint
+from components.stage.verdict import Verdict
+from load_tests import run as load
+from load_tests import slo
+from slipway import storage
+from slipway.deployment import Services
+from slipway.errors import AbsentError, NotReadyError, StagingError
+from slipway.inferenceservice import Document
+from slipway.package import Package
+from slipway.settings import Settings, settings
+from slipway.tracking import Tracker
+from slipway.workload import Progress
+
+FOLDER = "staging"  # of the MLflow run's artifacts
+TAG_LENGTH = 5_000  # MLflow's limit
+
+
+def run(workload_name: str, package_uri: str, run_id: str, slo_name: str = "demo", report: Path | None = None) -> str:
+    """Returns the package's URI. Raises StagingError for a build that does not hold; the report is written before."""
+    with step("stage") as progress:
+        verdict = stage(workload_name, package_uri, run_id, slo_name, progress, report=report)
+        emit("staged", step="stage", package=verdict.package, slo=verdict.slo)
+        return package_uri
+
+
+def stage(
+    workload_name: str,
+    package_uri: str,
+    run_id: str,
+    slo_name: str,
+    progress: Progress,
+    *,
+    keep: bool = False,
+    report: Path | None = None,
+    wanted: Sequence[Document] | None = None,
+    show: list[Verdict] | None = None,
+) -> Verdict:
+    """Deploy, try, load, log to the MLflow run (none where run_id is ""), remove.
+
+    wanted: the documents to apply instead of those that render the package. show: gets the verdict, also a refusal.
+    Raises StagingError naming what was broken, ConfigError for an SLO that cannot be used, before anything is started.
+    """
+    began, env = time.monotonic(), settings()
+    chosen = slo.read(slo_name)
+    kubeconfig = Path(os.environ["KUBECONFIG"]) if "KUBECONFIG" in os.environ else None
+    with tempfile.TemporaryDirectory(prefix="slipway-stage-") as scratch:
+        progress("fetching the package", 0.0, {})
+        folder, out = Path(scratch) / "package", Path(scratch) / FOLDER
+        storage.get_tree(package_uri, folder, env.s3_endpoint_url)
+        package = Package.open(folder)
+        out.mkdir()
+        documents = wanted or service.documents(
+            package.manifest, name=workload_name, package_uri=package_uri, image=env.serving_image
+        )
+        try:
+            with service.deployed(documents, progress, kubeconfig=kubeconfig, keep=keep) as url:
+                findings = _integrate(url, workload_name, package, kubeconfig, env, progress)
+                loaded = None
+                if all(finding.result is not suite.Result.FAILED for finding in findings):
+                    loaded = load.run(
+                        chosen,
+                        str(Path(slo_name).resolve()) if Path(slo_name).is_file() else slo_name,
+                        url,
+                        out,
+                        lambda what, share, metrics: progress(what, 0.25 + 0.7 * share, metrics),
+                        model=workload_name,
+                        package=folder,
+                        allow_remote=True,  # whoever may deploy there may ask there
+                        token=_token(env),
+                    )
+        except NotReadyError as error:
+            findings = (suite.Finding("deployment", suite.Result.FAILED, error.message, time.monotonic() - began),)
+            url, loaded = "", None
+        verdict = Verdict(package.version, url, chosen.name, findings, loaded, time.monotonic() - began)
+        page = verdict.write(out)
+        if show is not None:
+            show.append(verdict)
+        if report is not None:
+            shutil.copyfile(page, report)
+        if run_id:
+            tags = {"staging": "passed" if verdict.passed else "refused", "staging_slo": chosen.name}
+            tracked = Tracker(env.tracking, workload_name).run(run_id)
+            reason = "; ".join(verdict.broken)[:TAG_LENGTH]
+            tracked.log(metrics=verdict.metrics(), tags=tags | {"staging_reason": reason or "every check held"})
+            tracked.log_files(out, FOLDER)
+        if not verdict.passed:
+            raise StagingError(
+                package.version,
+                verdict.broken,
+                f"see report.html in {FOLDER}/ of the MLflow run" if run_id else "see the table above",
+            )
+        return verdict
+
+
+def _integrate(
+    url: str, model: str, package: Package, kubeconfig: Path | None, env: Settings, progress: Progress
+) -> tuple[suite.Finding, ...]:
+    findings: list[suite.Finding] = []
+    services = Services(service.NAMESPACE, kubeconfig)
+
+    def figures() -> Document | None:
+        with contextlib.suppress(AbsentError):  # a cluster has them in Prometheus
+            return services.figures(model)
+        return None
+
+    with Endpoint(url, model, package.manifest.signature, _token(env)) as endpoint:
+        for finding in suite.run(suite.Staged(endpoint, package, env.feature_store is not None, figures)):
+            findings.append(finding)
+            done = 0.1 + 0.15 * len(findings) / len(suite.CHECKS)
+            progress(f"integration: {finding.name} {finding.result}", done, {})
+    return tuple(findings)
+
+
+def _token(env: Settings) -> str:
+    if env.edge_token_file is not None:
+        return env.edge_token_file.read_text().strip()
+    return env.edge_token
