@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from slipway.workloads.movies.simulator.config import SimulatorConfig
     from slipway.workloads.movies.simulator.crowd import Crowd
     from slipway.workloads.movies.simulator.traffic import TrafficConfig
+    from traffic.feedback import Feedback
     from traffic.offline import Filled
     from traffic.play import Player
 
@@ -42,6 +43,12 @@ _VISITS_A_DAY = 0.25  # of each person, where nothing else is asked for
 class To(StrEnum):
     lake = "lake"
     stream = "stream"
+
+
+class Captures(StrEnum):
+    auto = "auto"
+    server = "server"
+    people = "people"
 
 
 class Stamps(StrEnum):
@@ -94,7 +101,16 @@ def traffic(
     begin: Annotated[
         float | None, typer.Option(min=0, help="Days after the world's last one. Default: 0.75, 18:00; offline 0.")
     ] = None,
-    stamps: Annotated[Stamps, typer.Option(help="Events carry the world's time, or the present one.")] = Stamps.world,
+    stamps: Annotated[
+        Stamps | None,
+        typer.Option(
+            help="Events carry the world's time, or the present one. Default: world, but now where a server captures."
+        ),
+    ] = None,
+    capture: Annotated[
+        Captures,
+        typer.Option(help="Who tells what was shown: the endpoint, if it captures this data set, or the people."),
+    ] = Captures.auto,
     offline: Annotated[
         int | None, typer.Option(min=1, max=365, help="No endpoint: so many days of history, as fast as it goes.")
     ] = None,
@@ -116,17 +132,20 @@ def traffic(
 ) -> None:
     """Play production: people come, ask, look, click or not, rate, search, come back; films come out, tastes drift.
 
-    Asks the endpoint, and puts exposures, feedback, events and new films on the stream (SLIPWAY_EVENTS_URL). With
-    --offline it needs neither: a stated logging policy, its true propensities, straight into the lake.
+    Asks the endpoint, and puts exposures, feedback, events and new films on the stream (SLIPWAY_EVENTS_URL). An
+    endpoint that captures tells itself what it showed, and takes the feedback (POST /v1/feedback). With --offline it
+    needs neither: a stated logging policy, its true propensities, straight into the lake.
 
     [bold]Examples[/bold]
 
       slipway simulate traffic --rate 200 --duration 5m
       slipway simulate traffic --drift taste:0.5@60s --drift genre:Comedy+1.0@2m
       slipway simulate traffic --rate 20 --speed 1 --users 50000 --stamps now
+      slipway simulate traffic --capture server
       slipway simulate traffic --offline 28
     """
     from slipway.workloads.movies.simulator.drift import Drift, seconds
+    from traffic.feedback import Feedback, captured
 
     env, console = settings(), _console()
     data_set = data_set or env.data_set
@@ -154,9 +173,15 @@ def traffic(
     address, headers = _address(env, url, host, allow_remote)
     crowd = _gather(console, config, chosen)
     with contextlib.ExitStack() as stack:
-        send = stack.enter_context(_stream(env, data_set, allow_remote)) if publish else None
-        player, interrupted = asyncio.run(_play(console, crowd, address, headers, send, speed, stamps))
-    _summary(console, player)
+        feedback = stack.enter_context(Feedback(address, headers))
+        served = captured(feedback, data_set, None if capture is Captures.auto else capture is Captures.server)
+        if served and stamps is Stamps.world:
+            raise ConfigError("a server that captures stamps what it shows with its clock", "use --stamps now")
+        publisher = stack.enter_context(_stream(env, data_set, allow_remote)) if publish else None
+        send = _by_kind(publisher, feedback.send) if served and publisher else publisher
+        clock = stamps or (Stamps.now if served else Stamps.world)
+        player, interrupted = asyncio.run(_play(console, crowd, address, headers, send, speed, clock, served))
+    _summary(console, player, feedback if served else None)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if not player.tally.answered:
@@ -247,6 +272,18 @@ def _stream(env: Settings, data_set: str, allow_remote: bool) -> Iterator[Any]:
         yield publisher.publish
 
 
+def _by_kind(publish: Any, tell: Any) -> Any:
+    """Feedback goes to the endpoint, all else onto the stream."""
+
+    def send(kind: str, messages: Any) -> None:
+        if kind == "feedback":
+            tell(messages)
+        else:
+            publish(kind, messages)
+
+    return send
+
+
 def _fill(
     console: Console, env: Settings, crowd: "Crowd", to: To, data_set: str, explore: float, allow_remote: bool
 ) -> None:
@@ -288,6 +325,7 @@ async def _play(
     send: Any,
     speed: float,
     stamps: Stamps,
+    captured: bool,
 ) -> tuple["Player", bool]:
     """(the player when it is done, whether it was interrupted)."""
     from slipway.workloads.movies.simulator.traffic import origin
@@ -306,7 +344,7 @@ async def _play(
         if send:  # a consumer with an empty lake would know no film but those that come out
             for film in messages(world_films(crowd)):
                 outbox.put("items", film)
-        player = Player(crowd, endpoint, outbox, Records(f"live-{now:x}", clock), Tally(), speed)
+        player = Player(crowd, endpoint, outbox, Records(f"live-{now:x}", clock), Tally(), speed, captured)
 
         def interrupt() -> None:
             nonlocal interrupted
@@ -369,7 +407,7 @@ def _stream_state(player: "Player") -> str:
     return f"stream {sum(outbox.sent.values()):,}"
 
 
-def _summary(console: Console, player: "Player") -> None:
+def _summary(console: Console, player: "Player", feedback: "Feedback | None") -> None:
     tally, outbox = player.tally, player.outbox
     took = max(min(player.ended - player.began, player.crowd.traffic.span / player.speed), 1e-9)
     console.print(
@@ -386,6 +424,10 @@ def _summary(console: Console, player: "Player") -> None:
     sent = ", ".join(f"{count:,} {kind}" for kind, count in outbox.sent.items()) or "nothing"
     lost = f"; [red]{outbox.lost:,} messages lost[/red]: {outbox.trouble}" if outbox.lost else ""
     console.print(f"stream: {sent}{lost}", highlight=False, soft_wrap=True)
+    if feedback:
+        refused = f", [red]{feedback.refused:,} refused[/red]: {feedback.reason}" if feedback.refused else ""
+        said = f"feedback went to {feedback.url}: {feedback.sampled_out:,} not in its sample{refused}"
+        console.print(f"the server tells what it showed; {said}", highlight=False, soft_wrap=True)
     if tally.unknown_items:
         console.print(
             f"[yellow]{tally.unknown_items:,} films shown are none of this world's[/yellow]: "

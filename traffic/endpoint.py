@@ -19,6 +19,7 @@ from slipway.errors import ConfigError
 
 CONNECTIONS = 256
 LONGEST_SESSION = 1_000  # items, what the endpoint accepts
+STICKY = "x-slipway-user"  # who asks: a rollout that is sticky shows each of them one model
 
 
 class AskError(Exception):
@@ -71,7 +72,7 @@ class Endpoint:
             inputs.append({"name": "session", "datatype": "INT64", "shape": [1, len(sent)], "data": sent})
         body = orjson.dumps({"id": request_id, "inputs": inputs})
         try:
-            async with self._client.post(self._url, data=body) as reply:
+            async with self._client.post(self._url, data=body, headers={STICKY: str(user)}) as reply:
                 content = await reply.read()
                 if reply.status != 200:
                     raise AskError(f"HTTP {reply.status}")

@@ -38,7 +38,7 @@ def in_order(visits: Visits) -> Iterator[Pages]:
 
 @dataclass
 class Player:
-    """speed: seconds of the world in one of ours."""
+    """speed: seconds of the world in one of ours. captured: the endpoint itself tells what it showed."""
 
     crowd: Crowd
     endpoint: Endpoint
@@ -46,6 +46,7 @@ class Player:
     records: Records
     tally: Tally
     speed: float
+    captured: bool = False
     visits: Visits = field(init=False)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     began: float = 0.0  # by the event loop's clock
@@ -144,7 +145,7 @@ class Player:
         self._do(acts, number, person, session)
 
     def _expose(self, answer: Answer, person: int, at: float, request_id: str, seconds: float) -> None:
-        if not answer.items:
+        if self.captured or not answer.items:
             return
         message: Message = {
             "request_id": request_id,

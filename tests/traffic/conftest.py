@@ -56,7 +56,7 @@ class Stand:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
-        self.requests.append(body)
+        self.requests.append(body | {"sticky": request.headers.get("x-slipway-user")})
         if self.behave and (own := await self.behave(len(self.requests), request)) is not None:
             return own
         return web.json_response(answer(body["id"]))
@@ -118,14 +118,24 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def served(movies_package, tmp_path_factory):
-    """URL of a model server that serves the tiny package."""
+def served(movies_package, tmp_path_factory, redis_url):
+    """URL of a model server that serves the tiny package, and captures the data set `captured`."""
     port, log = free_port(), tmp_path_factory.mktemp("served") / "log.txt"
     command = [sys.executable, "-m", "serving.server", "--model_name=movies", f"--model_dir={movies_package.package}"]
     command += ["--host=127.0.0.1", f"--http_port={port}", f"--grpc_port={free_port()}", "--revision=rev-1"]
     with log.open("w") as stream:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=stream, stderr=stream, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            command,
+            cwd=ROOT,
+            stdout=stream,
+            stderr=stream,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "SLIPWAY_HOME": str(tmp_path_factory.mktemp("home")),
+                "SLIPWAY_EVENTS_URL": redis_url,
+                "SLIPWAY_DATA_SET": "captured",
+            },
         )
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
     while time.monotonic() < deadline:

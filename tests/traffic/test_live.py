@@ -63,6 +63,27 @@ def test_people_use_a_served_package(traffic, redis_url):
 
 
 @pytest.mark.slow
+def test_a_server_that_captures_tells_what_people_see_and_takes_what_they_say(traffic, redis_url):
+    process = traffic("--rate", "60", "--duration", "3s", data_set="captured")
+    said, complaint = process.communicate(timeout=120)
+    assert process.returncode == 0, complaint
+    assert "the server tells what it showed" in said
+    assert "refused" not in said
+    stream = read(redis_url, "captured")
+    now = int(time.time() * 1000)
+    good = {kind: messages.clean(texts, kind, messages.rules(now)) for kind, texts in stream.items()}
+    assert all(cleaned.bad.is_empty() and cleaned.good.height for cleaned in good.values())
+    shown, told = good["exposures"].good, good["feedback"].good
+    assert shown["revision"].unique().to_list() == ["rev-1"]
+    joined = told.join(shown, on=["request_id", "user"], how="inner")
+    assert joined.height == told.height
+    assert (joined["timestamp"] - joined["timestamp_right"]).min() > -5000  # the skew that attribution allows
+    assert now - 60_000 < shown["timestamp"].min() <= now
+    refused = traffic("--capture", "server", "--duration", "1s", data_set="other")
+    assert "captures 'captured', and not 'other'" in refused.communicate(timeout=60)[1]
+
+
+@pytest.mark.slow
 def test_ctrl_c_sums_up_and_a_stream_that_is_down_stops_nobody(traffic):
     process = traffic("--rate", "60", "--duration", "10m", events="kafka://127.0.0.1:9", data_set="other")
     assert "stream down" in process.stdout.readline()  # a line every ten seconds

@@ -35,6 +35,8 @@ def test_people_ask_click_find_and_rate_and_all_of_it_can_be_read(play, stand):
         assert m["timestamp"] > shown["timestamp"]
     assert not {m["event_id"] for m in by_kind["feedback"]} & {m["event_id"] for m in by_kind["events"]}
     assert all("request_id" not in m for m in by_kind["events"])
+    people = [{i["name"]: i["data"] for i in r["inputs"]}["user_id"][0] for r in stand.requests]
+    assert [r["sticky"] for r in stand.requests] == [str(person) for person in people]
     # A session so far is sent along, and starts again with the next visit.
     sessions = [{i["name"]: i["data"] for i in r["inputs"]} for r in stand.requests]
     assert any(len(s.get("session", [])) > 1 for s in sessions)
