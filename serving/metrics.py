@@ -12,6 +12,8 @@ from functools import lru_cache
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
+from slipway.workload import Prediction
+
 BUCKETS = (
     *(0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075),
     *(0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
@@ -53,16 +55,37 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        stages = Histogram(
+            "slipway_stage_seconds",
+            "Seconds of one stage of an answer",
+            (*labels, "stage"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        lost = Counter(
+            "slipway_stage_fallbacks",
+            "Answers in which a stage is missing, by stage and cause: late, failed or paused",
+            (*labels, "stage", "cause"),
+            registry=registry,
+        )
         self._running = Gauge("slipway_requests_running", "Requests in progress", labels, registry=registry)
         info = Gauge("slipway_model_info", "1 for the served package", (*labels, "version"), registry=registry)
         info.labels(model, revision, version).set(1)
         self.running = self._running.labels(model, revision)
         self._count = lru_cache(maxsize=1024)(lambda *rest: self._requests.labels(model, revision, *rest))
         self._time = lru_cache(maxsize=16)(lambda *rest: self._seconds.labels(model, revision, *rest))
+        self._stage = lru_cache(maxsize=16)(lambda stage: stages.labels(model, revision, stage))
+        self._lost = lru_cache(maxsize=64)(lambda *rest: lost.labels(model, revision, *rest))
 
     def answered(self, route: str, status: str, fallback: str, kind: Traffic, seconds: float) -> None:
         self._count(route, status, fallback, kind.value).inc()
         self._time(route, kind.value).observe(seconds)
+
+    def staged(self, prediction: Prediction) -> None:
+        for stage, seconds in prediction.stages.items():
+            self._stage(stage).observe(seconds)
+        for stage, cause in prediction.lost.items():
+            self._lost(stage, cause).inc()
 
 
 def exposition(accept: str) -> tuple[bytes, str]:

@@ -48,7 +48,7 @@ class ServedModel(kserve.Model):
 
     revision: which rollout this process belongs to; part of every answer and metric.
     threads: where predictions run, so that the event loop never waits for one.
-    capture: told of each answer, by REST and gRPC alike; must neither wait nor raise.
+    capture: told of each answer, by REST and gRPC alike; must neither wait nor raise. watch: likewise, for metrics.
     """
 
     name: str
@@ -58,6 +58,7 @@ class ServedModel(kserve.Model):
     package: Package | None = field(default=None, init=False)
     predictor: Predictor | None = field(default=None, init=False)
     capture: Callable[[Answered], None] | None = field(default=None, init=False)
+    watch: Callable[[Prediction], None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         super().__init__(self.name)
@@ -108,6 +109,8 @@ class ServedModel(kserve.Model):
         started = time.perf_counter()
         answer = await self.predict(await self.preprocess(body, headers), headers)
         response = await self.postprocess(answer)
+        if self.watch is not None:
+            self.watch(answer.prediction)
         if self.capture is not None:
             call, shadow = answer.call, traffic(headers or {}) is Traffic.SHADOW
             seconds, at = time.perf_counter() - started, time.time_ns() // 1_000_000

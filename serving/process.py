@@ -78,6 +78,7 @@ class ModelProcess(ModelServer):
         self.dataplane = Plane(self.registered_models)
         self.model_repository_extension = rpc.ClosedRepository(self.registered_models)
         self.metrics = Metrics(model.name, model.revision, model.version)
+        model.watch = self.metrics.staged
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises PortInUseError when gRPC's port is taken."""

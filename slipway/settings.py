@@ -40,6 +40,10 @@ class Settings(BaseSettings):
         None, description="folder for what the event stream does not take at once; default <home>/capture"
     )
     capture_spool_bytes: int = Field(256 << 20, ge=1 << 20, description="beyond it, what comes is dropped and counted")
+    budget_features_ms: float = Field(50, gt=0, description="an answer waits so long for the online store")
+    budget_ranker_ms: float = Field(150, gt=0, description="… for the ranker; of n users in one request n times that")
+    budget_rerank_ms: float = Field(100, gt=0, description="… for the re-ranker's trees; likewise")
+    budget_total_ms: float = Field(300, gt=0, description="… in all; likewise")
     http_port: int = Field(8080, ge=1, le=65535, description="the ingress (Envoy) of the embedded KServe")
     http_host: str = Field("127.0.0.1", description="address of the ingress; another one needs a token or mTLS")
     edge_token: str = Field("", repr=False, description="bearer token that the ingress asks for; none: no token")

@@ -46,12 +46,13 @@ Progress = Callable[[str, float, Mapping[str, float]], None]
 @dataclass(frozen=True)
 class Prediction:
     """outputs: the tensors that the signature names; notes: facts about how they came to be (fallbacks); stages: the
-    seconds that each stage took.
+    seconds that each stage took; lost: stages that are missing in them, and why (late, failed, paused).
     """
 
     outputs: Tensors
     notes: Mapping[str, str] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

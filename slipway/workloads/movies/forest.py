@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from slipway.errors import PackageError
 from slipway.workloads.movies import runtime
+from slipway.workloads.movies.budget import Graph
 from slipway.workloads.movies.rerank.features import FEATURES, Matrix
 from slipway.workloads.movies.rerank.reranker import FILE, Reranker, Settings
 from slipway.workloads.movies.scorer import Scores
@@ -41,18 +42,17 @@ class Forest(Reranker):
             raise PackageError(f"the re-ranker in {folder} was trained on other features", "train and package again")
         return cls(settings, graph=runtime.session(folder / GRAPH) if settings.trees else None)
 
-    @property
-    def plain(self) -> Reranker:
-        """The linear combination in the same order of things: what answers when the trees cannot."""
-        return Reranker(self.settings.model_copy(update={"trees": False}))
+    def score(self, rows: Matrix, graph: Graph | None = None) -> Scores:
+        """As Reranker.score. graph: to ask in place of the forest's own, such as one within a time limit.
 
-    def score(self, rows: Matrix) -> Scores:
-        """As Reranker.score. Raises RuntimeError for a number that is not finite, and whatever ONNX Runtime raises."""
-        if self.graph is None or not len(rows.values):
+        Raises RuntimeError for a number that is not finite, and whatever the graph raises.
+        """
+        asked = graph or self.graph
+        if asked is None or not len(rows.values):
             return rows.combined
         if np.isinf(rows.values).any():
             raise RuntimeError("a feature is not finite")
-        added = self.graph.run(["score"], {"rows": np.ascontiguousarray(rows.values)})[0][:, 0]
+        added = asked.run(["score"], {"rows": np.ascontiguousarray(rows.values)})[0][:, 0]
         scores: Scores = rows.combined + added
         if not np.isfinite(scores).all():
             raise RuntimeError("the re-ranker gave a score that is not finite")

@@ -19,9 +19,11 @@ import polars as pl
 
 from slipway.errors import PackageError
 from slipway.package import MANIFEST, Signature, Tensors
+from slipway.settings import settings
 from slipway.workload import Prediction
 from slipway.workloads.movies import itemcounts, recent, runtime
 from slipway.workloads.movies.baselines import Counts
+from slipway.workloads.movies.budget import Budget, Guards
 from slipway.workloads.movies.forest import Forest
 from slipway.workloads.movies.interactions import IntArray
 from slipway.workloads.movies.itemcounts import ItemCounts
@@ -38,12 +40,16 @@ class Fallback(StrEnum):
 
     NONE = "none"  # a known user, by all models
     SESSION = "session"  # a user whom the package does not know, by what they did since
-    POPULARITY = "popularity"  # nothing is known that the catalogue knows
-    COMBINATION = "combination"  # the re-ranker failed: its candidates, by ranker and counts
-    COUNTS = "counts"  # the ranker failed
+    POPULARITY = "popularity"  # nothing is known that the catalogue knows, or every model is missing
+    COMBINATION = "combination"  # the re-ranker is missing: its candidates, by ranker and counts
+    COUNTS = "counts"  # the ranker is missing
 
 
-DEGRADED = {Stage.COMBINATION: Fallback.COMBINATION, Stage.COUNTS: Fallback.COUNTS}
+DEGRADED = {
+    Stage.COMBINATION: Fallback.COMBINATION,
+    Stage.COUNTS: Fallback.COUNTS,
+    Stage.POPULARITY: Fallback.POPULARITY,
+}
 
 
 class Reader(recent.Reader, itemcounts.Reader, Protocol):
@@ -52,7 +58,7 @@ class Reader(recent.Reader, itemcounts.Reader, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MoviesPredictor:
-    """One opened package. Thread-safe: only `recent` and `items` change, and an ONNX Runtime session may run
+    """One opened package. Thread-safe: only `guards`, `recent` and `items` change, and an ONNX Runtime session may run
     concurrently.
 
     data_set: in the lake, whose online features are of the same users; None: the package knows of none.
@@ -62,6 +68,7 @@ class MoviesPredictor:
     recommender: Recommender
     catalogue: Catalogue
     histories: Histories
+    guards: Guards
     recent: Recent
     items: ItemCounts
     data_set: str | None
@@ -82,6 +89,7 @@ class MoviesPredictor:
             manifest = folder / MANIFEST
             catalogue = Catalogue.open(folder)
             tables = Tables.load(folder)
+            guards = Guards()
             predictor = cls(
                 version=json.loads(manifest.read_text())["version"] if manifest.exists() else "unsealed",
                 recommender=Recommender(
@@ -95,7 +103,8 @@ class MoviesPredictor:
                 ),
                 catalogue=catalogue,
                 histories=Histories.open(folder),
-                recent=Recent(model["until"]),
+                guards=guards,
+                recent=Recent(model["until"], guards.features),
                 items=ItemCounts(tables, catalogue.item_ids),
                 data_set=model["data_set"],
             )
@@ -110,18 +119,24 @@ class MoviesPredictor:
     def warm_up(self) -> None:
         """Build what is built when it is first asked for now, not within the first request."""
         now = self.items.now
-        self.recommender.recommend([np.array([1])], np.zeros(1, dtype=np.int64), now.tables, now.popular, 1)
+        asked = [np.array([1])], np.zeros(1, dtype=np.int64), now.tables, now.popular, 1
+        self.recommender.recommend(*asked, self.guards, self.guards.clock(1))
 
-    def connect(self, open_store: Callable[[str], Reader] = open_online) -> None:
-        """open_store: data set → its online store."""
+    def connect(self, open_store: Callable[[str], Reader] = open_online, budget: Budget | None = None) -> None:
+        """From now on answers are for people: with the online store, and within a budget, the settings' by default.
+
+        open_store: data set → its online store.
+        """
+        self.guards.limit(budget or Budget.of(settings()))
         if self.data_set is not None:
             self.recent.connect(partial(open_store, self.data_set))
             self.items.connect(partial(open_store, self.data_set))
 
     def predict(self, inputs: Tensors) -> Prediction:
         request = Request.parse(inputs)
+        clock = self.guards.clock(len(request.users))
         positions = self.histories.index(request.users)
-        since, features = self.recent.of(request.users)
+        since, features = self.recent.of(request.users, clock)
         if self.items.late and features is Features.ONLINE:
             features = Features.LATE
         histories, ignored = self._gather(request, positions, since)
@@ -134,7 +149,7 @@ class MoviesPredictor:
             # An unknown user, -1, becomes 0, <unk>.
             users = positions[asked] + 1
             ranked, stage = self.recommender.recommend(
-                [histories[row] for row in asked], users, now.tables, now.popular, k
+                [histories[row] for row in asked], users, now.tables, now.popular, k, self.guards, clock
             )
             if stage in DEGRADED:
                 fallbacks = [DEGRADED[stage]] * len(histories)
@@ -150,7 +165,9 @@ class MoviesPredictor:
             "features": features.value,
             "ignored_session_items": str(ignored),
         }
-        return Prediction(self._outputs(ranked, request.k), notes)
+        if clock.lost:
+            notes["lost"] = ", ".join(f"{part} {cause}" for part, cause in clock.lost.items())
+        return Prediction(self._outputs(ranked, request.k), notes, clock.seconds, clock.lost)
 
     def _gather(self, request: Request, positions: IntArray, recent: Sequence[IntArray]) -> tuple[list[IntArray], int]:
         """Whole histories in index space, oldest first, and how many session items the catalogue does not have."""

@@ -1,7 +1,7 @@
 """What users did since the package's snapshot, from the feature store. Knows times and item ids, not how a store works.
 
-The store may be away, late or not yet filled: then there is nothing recent, the answer says so, and the next look is
-a moment later. A request never waits for a store that failed a moment ago.
+The store may be away, late or not yet filled: then there is nothing recent, and the answer says so. How long a request
+waits for it, and when it is left alone, says budget.py.
 """
 
 import logging
@@ -16,12 +16,12 @@ import numpy as np
 from slipway.errors import FeatureStoreError, SlipwayError
 from slipway.features import places
 from slipway.settings import settings
+from slipway.workloads.movies.budget import Clock, Guard, LostError
 from slipway.workloads.movies.interactions import IntArray
 
 if TYPE_CHECKING:
     from slipway.features.online import OnlineStore
 
-PAUSE = 5.0  # seconds without a look after a failure
 PATIENCE = 10.0  # seconds between attempts to open the store
 
 log = logging.getLogger(__name__)
@@ -67,10 +67,10 @@ def open_online(data_set: str) -> "OnlineStore":
 class Recent:
     """until: milliseconds since 1970 UTC of the newest event in the package; None: the package knows no times."""
 
-    def __init__(self, until: int | None) -> None:
+    def __init__(self, until: int | None, guard: Guard) -> None:
         self.until = until
+        self._guard = guard
         self._reader: Reader | None = None
-        self._paused_until = 0.0
         self._said = ""
 
     def connect(self, open_store: Callable[[], Reader]) -> None:
@@ -78,19 +78,14 @@ class Recent:
         if self.until is not None and not self._open(open_store):
             threading.Thread(target=self._open_later, args=(open_store,), name="features", daemon=True).start()
 
-    def of(self, users: IntArray) -> tuple[list[IntArray], Features]:
+    def of(self, users: IntArray, clock: Clock) -> tuple[list[IntArray], Features]:
         """(n,) ids → per user the source ids of the items since the snapshot, oldest first."""
         nothing = [np.empty(0, dtype=np.int64)] * len(users)
         if self._reader is None or self.until is None:
             return nothing, Features.PACKAGE
-        if time.monotonic() < self._paused_until:
-            return nothing, Features.LATE
         try:
-            histories = self._reader.read_users(users.tolist())
-        except Exception as error:  # whatever a store does, the request is answered
-            self._paused_until = time.monotonic() + PAUSE
-            known = isinstance(error, SlipwayError)
-            log.warning("answering from the package for %.0f s: %s", PAUSE, error, exc_info=not known)
+            histories = self._guard.run(clock, self._reader.read_users, users.tolist())
+        except LostError:  # whatever a store does, the request is answered
             return nothing, Features.LATE
         return [history.items[history.times > self.until] for history in histories], Features.ONLINE
 

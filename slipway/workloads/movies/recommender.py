@@ -3,11 +3,12 @@
     counts, popular ──► candidates ──► ranker ──► its own candidates, and its opinion of all
                                          └──► features ──► trees ──► probability ──► diverse order ──► k items
 
-Every stage is the function that offline evaluation calls. A stage that fails costs its part of the answer, not the
-answer. Knows index space, models and stages; knows no user id, title, file or wire.
+Every stage is the function that offline evaluation calls. A stage that fails or is late costs its part of the answer,
+not the answer. Knows index space, models and stages; knows no user id, title, file or wire.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,11 +19,13 @@ import numpy.typing as npt
 import onnxruntime
 
 from slipway.workloads.movies.baselines import Counts
+from slipway.workloads.movies.budget import Bounded, Cause, Clock, Guards, LostError, Part
 from slipway.workloads.movies.forest import Forest
 from slipway.workloads.movies.interactions import IntArray
 from slipway.workloads.movies.rerank import retrieval
-from slipway.workloads.movies.rerank.cascade import Order, arrange
-from slipway.workloads.movies.rerank.features import Lists, Tables
+from slipway.workloads.movies.rerank.cascade import Order, ordered
+from slipway.workloads.movies.rerank.features import Lists, Tables, matrix
+from slipway.workloads.movies.rerank.reranker import split
 from slipway.workloads.movies.rerank.retrieval import Source
 from slipway.workloads.movies.scorer import Scores
 
@@ -39,8 +42,9 @@ class Stage(StrEnum):
     """The last stage that worked."""
 
     TREES = "trees"
-    COMBINATION = "combination"  # the trees failed: ranker and counts, linearly
-    COUNTS = "counts"  # the ranker failed: counts, then popularity
+    COMBINATION = "combination"  # the trees are missing: ranker and counts, linearly
+    COUNTS = "counts"  # the ranker is missing: counts, then popularity
+    POPULARITY = "popularity"  # nothing else is left
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,30 +92,65 @@ class Recommender:
     popularity: Scores
 
     def recommend(
-        self, histories: Sequence[IntArray], users: IntArray, tables: Tables, popular: Popular, k: int
+        self,
+        histories: Sequence[IntArray],
+        users: IntArray,
+        tables: Tables,
+        popular: Popular,
+        k: int,
+        guards: Guards,
+        clock: Clock,
     ) -> tuple[Ranked, Stage]:
         """histories: n times (L,) int64, L >= 1; users: (n,) index + 1, 0 for an unknown one; k: at most V."""
+        begun = time.perf_counter()
         try:
-            lists = self.lists(histories, users, popular, k)
+            counts = self.counts.score_histories(histories)
         except Exception:
-            log.exception("the ranker failed; answering by counts")
-            return self._count(histories, k), Stage.COUNTS
+            clock.lost[Part.RETRIEVAL.value] = Cause.FAILED.value
+            log.exception("the counts failed; answering by popularity")
+            return self._popular(histories, popular, k), Stage.POPULARITY
         try:
-            return self._best(arrange(self.forest, tables, lists, k), lists, k), Stage.TREES
-        except Exception:
-            log.exception("the re-ranker failed; answering by ranker and counts")
+            lists = self.lists(histories, users, counts, tables, popular, k, guards.ranker.graph(clock, self.graph))
+        except LostError:
+            return self._count(histories, counts, k), Stage.COUNTS
+        except Exception as error:
+            guards.ranker.miss(clock, Cause.FAILED, error)
+            return self._count(histories, counts, k), Stage.COUNTS
+        clock.seconds[Part.RETRIEVAL.value] = time.perf_counter() - begun - clock.seconds[Part.RANKER.value]
+        begun, stage = time.perf_counter(), Stage.TREES
         try:
-            return self._best(arrange(self.forest.plain, tables, lists, k), lists, k), Stage.COMBINATION
-        except Exception:
-            log.exception("their combination failed, too; answering by counts")
-        return self._count(histories, k), Stage.COUNTS
+            rows = matrix(lists, tables)
+            try:
+                own = self.forest.graph
+                graph = None if own is None else guards.rerank.graph(clock, own)
+                scores = self.forest.score(rows, graph)
+            except LostError:
+                scores, stage = rows.combined, Stage.COMBINATION
+            except Exception as error:
+                guards.rerank.miss(clock, Cause.FAILED, error)
+                scores, stage = rows.combined, Stage.COMBINATION
+            orders = ordered(self.forest, tables, lists, split(scores, rows.sizes), k)
+            return self._best(orders, lists, k), stage
+        except Exception as error:
+            guards.rerank.miss(clock, Cause.FAILED, error)
+            return self._count(histories, counts, k), Stage.COUNTS
+        finally:
+            clock.timed(Part.RERANK, begun)
 
-    def lists(self, histories: Sequence[IntArray], users: IntArray, popular: Popular, k: int) -> Lists:
+    def lists(
+        self,
+        histories: Sequence[IntArray],
+        users: IntArray,
+        counts: Scores,
+        tables: Tables,
+        popular: Popular,
+        k: int,
+        ranker: Bounded,
+    ) -> Lists:
         """What is asked of the trees: cascade.retrieve, without a number per item of the catalogue from the ranker.
 
-        Raises whatever the ranker does.
+        Raises LostError, FloatingPointError, and what the store of a relation raises.
         """
-        counts = self.counts.score_histories(histories)
         sizes = self.forest.settings.retrieval
         lengths = [len(history) for history in histories]
         seen = (np.repeat(np.arange(len(histories)), lengths), np.concatenate(histories)) if self.filter_seen else None
@@ -127,7 +166,9 @@ class Recommender:
         }
         if self.takes_user:
             feed["user"] = users
-        item, best, judged = self.graph.run(["item", "log_p", "candidate_log_p"], feed)
+        asked = ranker.start(["item", "log_p", "candidate_log_p"], feed)
+        further = tables.further(histories)  # while the ranker computes: it needs no result of Python's
+        item, best, judged = asked.result()
         if not (np.isfinite(best) | np.isneginf(best)).all() or not np.isfinite(judged[others > 0]).all():
             raise FloatingPointError("the ranker gave log-probabilities that are not finite")
         item = np.where(np.isneginf(best), 0, item)
@@ -137,7 +178,8 @@ class Recommender:
         known[row, others] = judged
         known[row, item] = best
         known[:, 0] = -np.inf
-        return Lists(histories, candidates.items, candidates.sources, known[row, candidates.items], counts)
+        log_p = known[row, candidates.items]
+        return Lists(histories, candidates.items, candidates.sources, log_p, counts, further=further)
 
     @staticmethod
     def _best(orders: Sequence[Order], lists: Lists, k: int) -> Ranked:
@@ -151,9 +193,13 @@ class Recommender:
             bits[row, : len(best)] = lists.sources[row, order.places[:k]]
         return Ranked(item, score, LABELS[bits])
 
-    def _count(self, histories: Sequence[IntArray], k: int) -> Ranked:
+    def _popular(self, histories: Sequence[IntArray], popular: Popular, k: int) -> Ranked:
+        nothing = np.empty(0, dtype=np.int64)
+        item = np.stack([popular.best(k, history if self.filter_seen else nothing) for history in histories])
+        return Ranked(item, self.popularity[item], LABELS[np.where(item > 0, Source.POPULAR, 0)])
+
+    def _count(self, histories: Sequence[IntArray], counts: Scores, k: int) -> Ranked:
         """By counts alone; items that never followed come by popularity."""
-        counts = self.counts.score_histories(histories)
         item = np.zeros((len(histories), k), dtype=np.int64)
         for row, history in enumerate(histories):
             allowed = np.ones(len(self.popularity), dtype=bool)

@@ -2,7 +2,7 @@
 done in which order; knows no wire and no training.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,26 +54,32 @@ def retrieve(
 
 
 def arrange(reranker: Reranker, tables: Tables, lists: Lists, depth: int | None = None) -> list[Order]:
-    """Each case's candidates by the trees, then by MMR among the best `diversity_depth`; depth: no more than so many
-    of them are diversified (k of a request: MMR is greedy, so a longer order begins the same).
+    """Each case's candidates by the trees, then by MMR among the best `diversity_depth`; depth: only so many are asked
+    for (k of a request: MMR is greedy, so a longer order begins the same).
 
     Raises RuntimeError where the trees fail; the caller falls back to the linear combination.
     """
     rows = matrix(lists, tables)
-    scored = split(reranker.score(rows), rows.sizes)
+    return ordered(reranker, tables, lists, split(reranker.score(rows), rows.sizes), depth)
+
+
+def ordered(
+    reranker: Reranker, tables: Tables, lists: Lists, scored: Sequence[Scores], depth: int | None = None
+) -> list[Order]:
+    """`arrange` where the scores are there. scored: (C,) of each case."""
     settings = reranker.settings
     found = []
-    for candidates, scores in zip(lists.candidates, scored, strict=True):
-        places = np.flatnonzero(candidates)
-        order = by_trees = np.argsort(-scores, kind="stable")
-        if settings.diversity_weight and len(order) > 1:
+    for row, scores in zip(lists.candidates, scored, strict=True):
+        places = by_trees = np.argsort(-scores, kind="stable")  # padding is at the end, so that these are places, too
+        if settings.diversity_weight and len(scores) > 1:
             best = by_trees[: settings.diversity_depth]
             limit = len(best) if depth is None else min(depth, len(best))
-            vectors = tables.vectors[candidates[places[best]]]
-            chosen = best[mmr(scores[best], vectors, settings.diversity_weight, limit)]
-            order = np.concatenate([chosen, by_trees[~np.isin(by_trees, chosen)]])
-        places = places[order]
-        found.append(Order(candidates[places], scores[order], reranker.calibrate(scores)[order], places))
+            chosen = best[mmr(scores[best], tables.vectors[row[best]], settings.diversity_weight, limit)]
+            rest = np.ones(len(scores), dtype=bool)
+            rest[chosen] = False
+            places = np.concatenate([chosen, by_trees[rest[by_trees]]])
+        places = places[:depth]
+        found.append(Order(row[places], scores[places], reranker.calibrate(scores, places), places))
     return found
 
 

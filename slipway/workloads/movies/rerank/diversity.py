@@ -16,15 +16,16 @@ def mmr(score: Scores, vectors: Scores, weight: float, k: int) -> IntArray:
     k = min(k, len(score))
     if weight == 0 or k < 2:
         return np.argsort(-score, kind="stable")[:k].astype(np.int64)
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    unit = vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), np.float32(1e-12))
+    cosines = weight * (unit @ unit.T)
     low, high = float(score.min()), float(score.max())
-    relevance = (1 - weight) * (score - low) / max(high - low, 1e-12)
-    alike = np.full(len(score), -1.0, dtype=np.float32)
-    order = np.empty(k, dtype=np.int64)
-    order[0] = np.argmax(score)
-    relevance[order[0]] = -np.inf
-    for place in range(1, k):
-        np.maximum(alike, unit @ unit[order[place - 1]], out=alike)
-        order[place] = np.argmax(relevance - weight * alike)
-        relevance[order[place]] = -np.inf
-    return order
+    relevance = (score - low) * ((1 - weight) / max(high - low, 1e-12))
+    alike = np.full(len(score), -weight, dtype=np.float32)
+    best = int(np.argmax(score))
+    order = [best]
+    for _ in range(k - 1):
+        relevance[best] = -np.inf
+        np.maximum(alike, cosines[best], out=alike)
+        best = int((relevance - alike).argmax())
+        order.append(best)
+    return np.array(order, dtype=np.int64)

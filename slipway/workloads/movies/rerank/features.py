@@ -5,8 +5,9 @@ from what counts and ranker said; ranks and gaps are within the case's list of c
 An item's number is no feature: many sources number items as they first occur, so that it can tell what came later.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +44,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "list": ("history", "sharpness", "from_ranker", "from_counts", "from_popular"),
 }
 FEATURES: tuple[str, ...] = tuple(name for group in GROUPS.values() for name in group)
+PLACE = {name: index for index, name in enumerate(FEATURES)}
+RANKED = ("log_p", "counts", "combined", "linear")
+PROPOSED = [PLACE[f"from_{str(source.name).lower()}"] for source in Source]
+PROPOSERS = np.array([[bits & source > 0 for bits in range(2 * max(Source))] for source in Source], dtype=np.float32)
+"""(3, 8): by source, whether bits of Source hold it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +66,7 @@ class Lists:
     log_p: Scores
     counts: Scores
     times: IntArray | None = None
+    further: Mapping[str, Scores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +79,10 @@ class Tables:
     combination: Combination
     vectors: Scores
     relations: dict[str, Counts]
+
+    def further(self, histories: Sequence[npt.NDArray[Any]]) -> dict[str, Scores]:
+        """What the further counts say of n histories: (n, V + 1) each, by name."""
+        return {name: relation.score_histories(histories) for name, relation in self.relations.items()}
 
     @classmethod
     def build(cls, items: ItemTable, combination: Combination, vectors: Scores, relations: dict[str, Counts]) -> Self:
@@ -118,161 +129,151 @@ class Matrix:
 
 
 def matrix(lists: Lists, tables: Tables) -> Matrix:
-    """The columns are FEATURES, in order."""
-    candidates = lists.candidates
-    n, _ = candidates.shape
-    real = candidates > 0
-    newest, lengths = _newest(lists.histories)
-    columns: dict[str, npt.NDArray[Any]] = {}
+    """The columns are FEATURES, in order. A case's rows do not depend on who else is asked about."""
+    sizes = np.count_nonzero(lists.candidates, axis=1)
+    moments = tables.items.moments(lists.times, len(sizes))
+    cases = [
+        _case(
+            tables,
+            np.asarray(lists.histories[row]),
+            {name: scores[row] for name, scores in lists.further.items()},
+            lists.candidates[row, :size],
+            lists.sources[row, :size],
+            lists.log_p[row, :size],
+            lists.counts[row],
+            None if moments is None else int(moments[row]),
+        )
+        for row, size in enumerate(sizes.tolist())
+    ]
+    none = np.empty((0, len(FEATURES)), dtype=np.float32)
+    values = cases[0].T if len(cases) == 1 else np.concatenate([none, *(case.T for case in cases)])
+    return Matrix(values, sizes, values[:, PLACE["combined"]])
 
-    log_p = np.where(real, lists.log_p, -np.inf).astype(np.float32)
-    share = _log_share(lists.counts, candidates, np.float32(tables.combination.epsilon))
+
+def _case(
+    tables: Tables,
+    history: npt.NDArray[Any],
+    further: Mapping[str, Scores],
+    candidates: IntArray,
+    sources: SourceBits,
+    log_p: Scores,
+    counts: Scores,
+    moment: int | None,
+) -> Scores:
+    """(F, C) float32 of C candidates without padding. A request pays for each call of NumPy, so there are few."""
+    found = np.full((len(FEATURES), len(candidates)), np.nan, dtype=np.float32)
+    if not len(candidates):
+        return found
+    newest = history[: -RECENT - 1 : -1]
+    further = further or {name: scores[0] for name, scores in tables.further([history]).items()}
+    _opinions(found, tables.combination, further, candidates, log_p, counts)
+    if len(newest):
+        _similarities(found, tables.vectors, candidates, newest)
+    _times(found, tables.items, moment, candidates)
+    _contents(found, tables.items, candidates, newest)
+    if len(history):
+        _repeats(found, history, candidates)
+    found[PLACE["history"]] = np.log1p(len(history))
+    found[PLACE["sharpness"]] = log_p.max()
+    found[PROPOSED] = PROPOSERS[:, sources]
+    return found
+
+
+def _opinions(
+    found: Scores,
+    combination: Combination,
+    further: Mapping[str, Scores],
+    candidates: IntArray,
+    log_p: Scores,
+    counts: Scores,
+) -> None:
+    """Of ranker, counts and the further counts: the value, how far it is from the list's best, and its rank there (0 =
+    best).
+    """
+    share = _log_share(counts, candidates, np.float32(combination.epsilon))
     # The mean of both opinions: of the size of a log-probability, however much the counts weigh.
-    weight = np.float32(tables.combination.weight)
-    combined: Scores = ((lists.log_p + weight * share) / (1 + weight)).astype(np.float32)
-    for name, values in (("log_p", log_p), ("counts", share), ("combined", combined)):
-        _listwise(columns, name, values, real, ranked=True)
-    for name in RELATIONS:
-        if (relation := tables.relations.get(name)) is not None:
-            scores = relation.score_histories(lists.histories)
-            scores = (
-                np.take_along_axis(scores, candidates, axis=1)
-                if name == "linear"
-                else _log_share(scores, candidates, FLOOR)
-            )
-            _listwise(columns, name, scores, real, ranked=name == "linear")
-    _similarities(columns, tables.vectors, candidates, newest)
-    _times(columns, tables.items, lists.times, candidates, n)
-    _contents(columns, tables.items, candidates, newest)
-    if any(len(history) for history in lists.histories):
-        _repeats(columns, lists.histories, candidates)
-    columns["history"] = np.log1p(lengths)[:, None]
-    columns["sharpness"] = log_p.max(axis=1, keepdims=True)
-    for source in Source:
-        columns[f"from_{source.name.lower()}"] = (lists.sources & source.value) > 0  # type: ignore[union-attr]
-
-    every = np.full((len(FEATURES), *candidates.shape), np.nan, dtype=np.float32)
-    for index, name in enumerate(FEATURES):
-        if name in columns:
-            every[index] = columns[name]
-    return Matrix(every[:, real].T, real.sum(axis=1), combined[real])
-
-
-def _newest(histories: Sequence[npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
-    """(n, RECENT) int64, newest first, 0 beyond; (n,) lengths of the whole histories."""
-    newest = np.zeros((len(histories), RECENT), dtype=np.int64)
-    lengths = np.zeros(len(histories), dtype=np.int64)
-    for row, history in enumerate(histories):
-        last = np.asarray(history)[: -RECENT - 1 : -1]
-        newest[row, : len(last)] = last
-        lengths[row] = len(history)
-    return newest, lengths
+    weight = np.float32(combination.weight)
+    combined: Scores = ((log_p + weight * share) / (1 + weight)).astype(np.float32)
+    said: dict[str, Scores] = {"log_p": log_p, "counts": share, "combined": combined}
+    for name, scores in further.items():
+        said[name] = scores[candidates] if name == "linear" else _log_share(scores, candidates, FLOOR)
+    values = np.stack(list(said.values()))
+    found[[PLACE[name] for name in said]] = values
+    found[[PLACE[f"{name}_gap"] for name in said]] = values - values.max(axis=1, keepdims=True)
+    ranked = [index for index, name in enumerate(said) if name in RANKED]
+    order = np.argsort(-values[ranked], axis=1, kind="stable")
+    ranks = np.empty(order.shape, dtype=np.float32)
+    ranks[np.arange(len(ranked))[:, None], order] = np.arange(len(candidates), dtype=np.float32)
+    found[[PLACE[f"{name}_rank"] for name in said if name in RANKED]] = ranks
 
 
 def _log_share(scores: Scores, candidates: IntArray, epsilon: np.float32) -> Scores:
-    """(n, C): log(epsilon + share) as combine.log_counts has it."""
-    total = np.maximum(scores[:, 1:].sum(axis=1, keepdims=True), np.float32(TINY))
-    logs: Scores = np.log(epsilon + np.take_along_axis(scores, candidates, axis=1) / total)
+    """(C,) of (V + 1,): log(epsilon + share) as combine.log_counts has it."""
+    total = np.maximum(scores[1:].sum(), np.float32(TINY))
+    logs: Scores = np.log(epsilon + scores[candidates] / total)
     return logs
 
 
-def _listwise(
-    columns: dict[str, npt.NDArray[Any]], name: str, values: Scores, real: npt.NDArray[np.bool_], ranked: bool
-) -> None:
-    """The value, how far it is from the list's best, and its rank there (0 = best)."""
-    known = np.where(real, values, -np.inf)
-    columns[name] = values
-    with np.errstate(invalid="ignore"):  # a row without candidates
-        columns[f"{name}_gap"] = known - known.max(axis=1, keepdims=True)
-    if ranked:
-        order = np.argsort(-known, axis=1, kind="stable")
-        ranks = np.empty(known.shape, dtype=np.float32)
-        np.put_along_axis(ranks, order, np.arange(known.shape[1], dtype=np.float32)[None], axis=1)
-        columns[f"{name}_rank"] = ranks
-
-
-def _similarities(
-    columns: dict[str, npt.NDArray[Any]], vectors: Scores, candidates: IntArray, newest: IntArray
-) -> None:
+def _similarities(found: Scores, vectors: Scores, candidates: IntArray, newest: npt.NDArray[Any]) -> None:
     """Cosines of the ranker's item vectors with the newest items; NaN where there are none."""
-    # (n, C, RECENT), in one product per case: candidates × newest
-    cosines = np.matmul(vectors[candidates], vectors[newest].transpose(0, 2, 1))
-    known = newest > 0  # (n, RECENT)
-    cosines = np.where(known[:, None, :], cosines, np.float32(np.nan))
-    for place in range(3):
-        columns[f"similar_{place + 1}"] = cosines[:, :, place]
-    zeroed = np.where(known[:, None, :], cosines, np.float32(0))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        columns["similar_5"] = zeroed[:, :, :5].sum(axis=2) / known[:, None, :5].sum(axis=2)
-        columns["similar_20"] = zeroed.sum(axis=2) / known[:, None, :].sum(axis=2)
-    columns["similar_best"] = np.fmax.reduce(cosines, axis=2)
+    cosines = vectors[newest] @ vectors[candidates].T  # (newest, C)
+    for place in range(min(3, len(newest))):
+        found[PLACE[f"similar_{place + 1}"]] = cosines[place]
+    for depth in (5, RECENT):
+        found[PLACE[f"similar_{depth}"]] = cosines[:depth].sum(axis=0) / np.float32(min(depth, len(newest)))
+    found[PLACE["similar_best"]] = cosines.max(axis=0)
 
 
-def _times(
-    columns: dict[str, npt.NDArray[Any]], items: ItemTable, times: IntArray | None, candidates: IntArray, n: int
-) -> None:
-    moments = items.moments(times, n)
-    if moments is None or items.first is None:
+def _times(found: Scores, items: ItemTable, moment: int | None, candidates: IntArray) -> None:
+    if moment is None or items.first is None:
         return
-    short = np.empty(candidates.shape, dtype=np.float32)
-    long, short_share, long_share = (np.empty_like(short) for _ in range(3))
-    for row, moment in enumerate(moments.tolist()):
-        windows = items.at(moment)
-        assert windows is not None
-        short[row], long[row] = windows.short[candidates[row]], windows.long[candidates[row]]
-        short_share[row] = (short[row] + 0.5) / (windows.short.sum() + 0.5 * items.n_items)
-        long_share[row] = (long[row] + 0.5) / (windows.long.sum() + 0.5 * items.n_items)
-    columns["events_7d"], columns["events_28d"] = np.log(short_share), np.log(long_share)
-    columns["trend"] = np.log((short + 0.5) / (long / 4 + 0.5))
+    windows = items.at(moment)
+    assert windows is not None
+    found[[PLACE[name] for name in ("events_7d", "events_28d", "trend")]] = windows.logs[candidates].T
     first = items.first[candidates]
-    known = first < moments[:, None]
-    columns["age_days"] = np.where(known, (moments[:, None] - np.where(known, first, 0)) / DAY_MS, np.nan)
+    found[PLACE["age_days"]] = np.where(first < moment, (moment - first) / DAY_MS, np.nan)
 
 
-def _contents(columns: dict[str, npt.NDArray[Any]], items: ItemTable, candidates: IntArray, newest: IntArray) -> None:
+def _contents(found: Scores, items: ItemTable, candidates: IntArray, newest: npt.NDArray[Any]) -> None:
     """Distances to the newest items in year and popularity, and the genres they share."""
-    known = newest > 0
-    popular = items.popularity
-    year = np.where(known, items.year[newest], np.float32(np.nan))
-    of_year = items.year[candidates]
-    columns["popularity"], columns["year"] = popular[candidates], of_year
-    columns["year_gap_1"] = of_year - year[:, :1]
-    columns["year_gap_5"] = of_year - _mean(year[:, :5])
-    columns["year_gap_20"] = of_year - _mean(year)
-    columns["year_spread_5"] = np.sqrt(np.maximum(_mean(year[:, :5] ** 2) - _mean(year[:, :5]) ** 2, 0))
-    popular_newest = np.where(known, popular[newest], np.float32(np.nan))
-    columns["popularity_gap_1"] = popular[candidates] - popular_newest[:, :1]
-    columns["popularity_gap_5"] = popular[candidates] - _mean(popular_newest[:, :5])
-    genres = items.kinds[candidates]
-    count = genres.sum(axis=2)
-    columns["genre_count"] = count
-    shared = np.matmul(genres, items.kinds[newest].transpose(0, 2, 1))  # (n, C, RECENT) genres in common
+    popularity, year, genre_count = items.facts[candidates].T
+    found[PLACE["popularity"]], found[PLACE["year"]], found[PLACE["genre_count"]] = popularity, year, genre_count
+    if not len(newest):
+        return
+    popular, years, _ = items.facts[newest].T.tolist()
+    found[PLACE["year_gap_1"]] = year - np.float32(years[0])
+    for depth in (5, RECENT):
+        found[PLACE[f"year_gap_{depth}"]] = year - np.float32(_mean(years[:depth]))
+    found[PLACE["year_spread_5"]] = _spread(years[:5])
+    found[PLACE["popularity_gap_1"]] = popularity - np.float32(popular[0])
+    found[PLACE["popularity_gap_5"]] = popularity - np.float32(_mean(popular[:5]))
+    shared = items.kinds[newest] @ items.kinds[candidates].T  # (newest, C) genres in common: whole numbers
     with np.errstate(invalid="ignore", divide="ignore"):
-        for depth in (1, 5, 20):
-            some = known[:, None, :depth].sum(axis=2) * count
-            columns[f"genres_{depth}"] = shared[:, :, :depth].sum(axis=2) / some
+        for depth in (1, 5, RECENT):
+            some = np.float32(min(depth, len(newest))) * genre_count
+            found[PLACE[f"genres_{depth}"]] = shared[:depth].sum(axis=0) / some
 
 
-def _mean(values: Scores) -> Scores:
-    """(n, 1) mean of what is known of (n, m); NaN where nothing is."""
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean: Scores = np.where(known, values, 0).sum(axis=1, keepdims=True) / known.sum(axis=1, keepdims=True)
-    return mean.astype(np.float32)
+def _mean(values: list[float]) -> float:
+    """Of what is known; NaN where nothing is."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
-def _repeats(columns: dict[str, npt.NDArray[Any]], histories: Sequence[npt.NDArray[Any]], candidates: IntArray) -> None:
+def _spread(values: list[float]) -> float:
+    """Standard deviation of what is known."""
+    mean = _mean(values)
+    return math.sqrt(_mean([(value - mean) ** 2 for value in values]))
+
+
+def _repeats(found: Scores, history: npt.NDArray[Any], candidates: IntArray) -> None:
     """log(1 + steps) since a candidate was last seen, 0 for the newest item, NaN if never; and how often it was."""
-    steps = np.full(candidates.shape, np.nan, dtype=np.float32)
-    times = np.zeros(candidates.shape, dtype=np.float32)
-    for row, history in enumerate(histories):
-        if not len(history):
-            continue
-        items = np.asarray(history)
-        side = max(int(items.max()), int(candidates[row].max())) + 1
-        last = np.full(side, -1, dtype=np.int64)
-        last[items] = np.arange(len(items))  # the latest of several stays
-        seen = last[candidates[row]] >= 0
-        steps[row, seen] = np.log1p(len(items) - 1 - last[candidates[row, seen]])
-        times[row] = np.bincount(items, minlength=side)[candidates[row]]
-    columns["steps_since_seen"], columns["times_seen"] = steps, times
+    side = max(int(history.max()), int(candidates.max())) + 1
+    last = np.full(side, -1, dtype=np.int64)
+    last[history] = np.arange(len(history))  # the latest of several stays
+    at = last[candidates]
+    found[PLACE["times_seen"]] = 0
+    (seen,) = np.nonzero(at >= 0)
+    if len(seen):  # never where seen items are no candidates
+        found[PLACE["steps_since_seen"], seen] = np.log1p(len(history) - 1 - at[seen])
+        found[PLACE["times_seen"], seen] = np.bincount(history, minlength=side)[candidates[seen]]

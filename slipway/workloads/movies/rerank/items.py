@@ -31,6 +31,16 @@ class Popularity:
     short: Scores
     long: Scores
 
+    @cached_property
+    def logs(self) -> Scores:
+        """(V + 1, 3) float32: log of each item's share of either window, and of what it has more of lately."""
+        short, long = self.short + np.float32(0.5), self.long + np.float32(0.5)
+        half = 0.5 * (len(short) - 1)
+        shares = short / (self.short.sum() + half), long / (self.long.sum() + half)
+        trend = short / (self.long / 4 + np.float32(0.5))
+        logs: Scores = np.log(np.stack([*shares, trend], axis=1)).astype(np.float32)
+        return logs
+
 
 @dataclass(frozen=True, eq=False)
 class ItemTable:
@@ -85,6 +95,11 @@ class ItemTable:
         """(V + 1,) log(1 + training events)."""
         logs: Scores = np.log1p(self.total)
         return logs
+
+    @cached_property
+    def facts(self) -> Scores:
+        """(V + 1, 3) float32: popularity, year, number of genres; together, because they are asked for together."""
+        return np.stack([self.popularity, self.year, self.genres.sum(axis=1)], axis=1).astype(np.float32)
 
     @cached_property
     def kinds(self) -> Scores:

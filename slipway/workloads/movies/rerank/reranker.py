@@ -67,9 +67,14 @@ class Reranker:
             raise RuntimeError("the re-ranker gave a score that is not finite")
         return scores
 
-    def calibrate(self, scores: Scores) -> Scores:
-        """(C,) scores of one list → (C,) float32 probabilities of being what comes next."""
-        shares = np.interp(log_softmax(scores), self.settings.knots_x, self.settings.knots_y)
+    @cached_property
+    def _knots(self) -> tuple[Scores, Scores]:
+        return np.array(self.settings.knots_x), np.array(self.settings.knots_y)
+
+    def calibrate(self, scores: Scores, places: IntArray | None = None) -> Scores:
+        """(C,) scores of one list → float32 probabilities of being what comes next, of all or those at places."""
+        logs = log_softmax(scores)
+        shares = np.interp(logs if places is None else logs[places], *self._knots)
         return shares.astype(np.float32)
 
     def save(self, folder: Path) -> None:

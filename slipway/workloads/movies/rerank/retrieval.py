@@ -62,24 +62,26 @@ def gather(lists: Sequence[IntArray]) -> Candidates:
 
     C is as wide as the longest row needs, and at least 1.
     """
-    bits = np.concatenate([np.full(part.shape[1], 1 << i, dtype=np.uint8) for i, part in enumerate(lists)])
-    every = np.concatenate(lists, axis=1).astype(np.int64)  # (n, N)
-    n, width = every.shape
-    order = np.argsort(every, axis=1, kind="stable")
-    items = np.take_along_axis(every, order, axis=1)
-    first = np.ones((n, width), dtype=bool)  # a run of equal items begins here, at its first appearance
-    first[:, 1:] = items[:, 1:] != items[:, :-1]
-    starts = np.flatnonzero(first)
-    merged = np.bitwise_or.reduceat(bits[order].ravel(), starts) if n else np.empty(0, dtype=np.uint8)
-    sources = np.zeros((n, width), dtype=np.uint8)
-    kept = np.zeros((n, width), dtype=np.int64)
-    rows = starts // max(width, 1)
-    places = order.ravel()[starts]
-    kept[rows, places] = items.ravel()[starts]
-    sources[rows, places] = merged
-    forward = np.argsort(kept == 0, axis=1, kind="stable")
-    longest = max(int((kept > 0).sum(axis=1).max(initial=0)), 1)
-    forward = forward[:, :longest]
-    items, sources = np.take_along_axis(kept, forward, axis=1), np.take_along_axis(sources, forward, axis=1)
-    sources[items == 0] = 0
-    return Candidates(items, sources)
+    side = max((int(part.max(initial=0)) for part in lists), default=0) + 1
+    rows = [_joined([part[row] for part in lists], side) for row in range(len(lists[0]))]
+    longest = max([1, *(len(items) for items, _ in rows)])
+    if len(rows) == 1 and len(rows[0][0]) == longest:
+        ((items, sources),) = rows
+        return Candidates(items[None], sources[None])
+    found = Candidates(np.zeros((len(rows), longest), np.int64), np.zeros((len(rows), longest), np.uint8))
+    for row, (items, sources) in enumerate(rows):
+        found.items[row, : len(items)], found.sources[row, : len(items)] = items, sources
+    return found
+
+
+def _joined(parts: Sequence[IntArray], side: int) -> tuple[IntArray, SourceBits]:
+    """One row's distinct items in order of first appearance, and their bits; items are below side."""
+    every = np.concatenate(parts).astype(np.int64, copy=False)
+    place = np.arange(len(every))
+    first = np.empty(side, dtype=np.int64)  # written where it is read, and nowhere else
+    first[every[::-1]] = place[::-1]  # the last write is the first appearance
+    items = every[(first[every] == place) & (every > 0)]
+    proposed = np.zeros(side, dtype=np.uint8)
+    for i, part in enumerate(parts):
+        proposed[part] |= 1 << i  # an item twice in one part still gets the bit once
+    return items, proposed[items]

@@ -69,15 +69,14 @@ def test_counts_agree_with_a_naive_loop(histories: list[list[int]], config: Coun
 @given(HISTORIES, CONFIGS)
 def test_a_served_user_gets_the_very_bits_of_the_evaluation(histories: list[list[int]], config: CountsConfig) -> None:
     train = interactions(histories)
-    with pytest.MonkeyPatch.context() as patch:
-        dense = Counts.fit(train, config)
-        batch = dense.score(train, train.indptr[1:] - 1)
-        patch.setattr(baselines, "DENSE_CELLS", 0)
-        sparse = Counts.fit(train, config)
-        alone = np.concatenate([sparse.score_histories([h[:-1]]) for h in histories])
-        padded = sparse.score_histories([np.pad(h[:-1], (0, 30)) for h in histories])
+    counts = Counts.fit(train, config)
+    batch = counts.score(train, train.indptr[1:] - 1)
+    alone = np.concatenate([counts.score_histories([h[:-1]]) for h in histories])
+    padded = counts.score_histories([np.pad(h[:-1], (0, 30)) for h in histories])
     assert np.array_equal(batch, alone)
     assert np.array_equal(batch, padded)
+    with pytest.raises(IndexError, match=str(V)):
+        counts.score_histories([[V + 1]])
 
 
 @given(HISTORIES)

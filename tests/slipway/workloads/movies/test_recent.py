@@ -8,7 +8,7 @@ import pytest
 
 from slipway.errors import StorageError
 from slipway.settings import settings
-from slipway.workloads.movies import recent
+from slipway.workloads.movies import budget, recent
 from slipway.workloads.movies.predictor import MoviesPredictor
 
 NOBODY = 999_999_999
@@ -100,16 +100,16 @@ def test_a_store_that_fails_is_left_alone_for_a_moment(predictor, store, movies_
     user, store.failure = movies_package.users[5], failure
     store.did(user, [1], [predictor.recent.until + 1])
     store.down, asks = True, store.asks
-    for _ in range(5):
-        answer = ask(predictor, user)
-        assert answer.notes["features"] == "late"
-        assert answer.notes["fallback"] == "none"
-    assert store.asks == asks + 1
+    answers = [ask(predictor, user).notes for _ in range(budget.PATIENCE + 3)]
+    assert {(notes["features"], notes["fallback"]) for notes in answers} == {("late", "none")}
+    assert [notes["lost"] for notes in answers] == ["features failed"] * budget.PATIENCE + ["features paused"] * 3
+    assert store.asks == asks + budget.PATIENCE
     assert "the store is down" in caplog.text
-    monkeypatch.setattr(recent, "PAUSE", 0.0)
-    predictor.recent._paused_until = 0.0
+    monkeypatch.setattr(predictor.guards.features, "_paused_until", 0.0)
     store.down = False
-    assert ask(predictor, user).notes["features"] == "online"
+    after = ask(predictor, user).notes
+    assert after["features"] == "online"
+    assert "lost" not in after
 
 
 def test_a_store_that_cannot_be_opened_is_tried_again(movies_package, monkeypatch, store):

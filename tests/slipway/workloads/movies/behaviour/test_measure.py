@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.sparse import csr_array
 
 from slipway.evaluation import checks
 from slipway.evaluation.checks import Outcome
@@ -196,8 +197,8 @@ def test_a_model_without_a_window_is_caught(world: Subject, scoring: Callable[..
         rows = [
             np.bincount(whole.items[a:b], minlength=world.n_items + 1) for a, b in zip(starts, positions, strict=True)
         ]
-        dense = everything._dense
-        assert dense is not None
+        arrays = (everything.data, everything.indices, everything.indptr)
+        dense = csr_array(arrays, shape=(world.n_items + 1, world.n_items + 1)).toarray()
         return (np.array(rows, dtype=np.float32) @ dense).astype(np.float32)
 
     assert "invariance_old_events" in refused(ask(replace(world, scorer=scoring(unbounded))))

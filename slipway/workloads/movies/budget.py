@@ -1,0 +1,234 @@
+"""How long each part of an answer may take, and what is done about one that takes longer. Knows clocks and threads, no
+model, store or answer.
+
+    features  the online store                    late, failed or paused: the package's history and the session
+    ranker    session.run of the ranker                                   counts, then popularity
+    rerank    session.run of the re-ranker's trees                        ranker and counts, linearly
+
+A part runs in a thread of its own, so that it can be left behind: a graph is told to end (ONNX Runtime looks between
+two nodes), a store's own time limit ends the rest. What is lost again and again is paused, and tried by one request
+now and then. Without limits (offline, and for golden answers) every part runs where it is asked for, however long.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy.typing as npt
+import onnxruntime
+from pydantic import Field
+
+from slipway.errors import SlipwayError
+from slipway.package import Frozen
+from slipway.settings import Settings
+
+PATIENCE = 3  # losses in a row before a part is paused
+PAUSE = 5.0  # seconds without it, until one request tries again
+THREADS = 16  # of all parts of one process: those that answer, and those left behind
+
+Arrays = Sequence[npt.NDArray[Any]]
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Part(StrEnum):
+    FEATURES = "features"
+    RETRIEVAL = "retrieval"  # counts and popularity: has no limit of its own, there is nothing faster
+    RANKER = "ranker"
+    RERANK = "rerank"
+
+
+class Cause(StrEnum):
+    LATE = "late"
+    FAILED = "failed"
+    PAUSED = "paused"
+
+
+class Budget(Frozen):
+    """Seconds of one user's answer; a request for n users has n times as long for what grows with them."""
+
+    features: float = Field(gt=0)
+    ranker: float = Field(gt=0)
+    rerank: float = Field(gt=0)
+    total: float = Field(gt=0)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            features=settings.budget_features_ms / 1000,
+            ranker=settings.budget_ranker_ms / 1000,
+            rerank=settings.budget_rerank_ms / 1000,
+            total=settings.budget_total_ms / 1000,
+        )
+
+
+class LostError(Exception):
+    """A part of the answer will not come. Never leaves the predictor."""
+
+    def __init__(self, part: Part, cause: Cause) -> None:
+        self.part, self.cause = part, cause
+        super().__init__(f"{part.value} {cause.value}")
+
+
+@dataclass(slots=True)
+class Clock:
+    """One request's time. deadline: of time.perf_counter; seconds: that each part took; lost: why a part is missing;
+    rows: users asked about.
+    """
+
+    deadline: float = math.inf
+    rows: int = 1
+    seconds: dict[str, float] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+
+    def timed(self, part: Part, begun: float) -> None:
+        self.seconds[part.value] = time.perf_counter() - begun
+
+
+class Graph(Protocol):
+    """An onnxruntime.InferenceSession, as far as this uses it."""
+
+    def run(self, names: Sequence[str], feed: Mapping[str, Any], *options: Any) -> Arrays: ...
+
+
+class Guard:
+    """One part for as long as the process lives. Thread-safe: a count that two threads miss costs one more try."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self._limit = math.inf
+        self._threads: ThreadPoolExecutor | None = None
+        self._in_a_row = 0
+        self._paused_until = 0.0
+        self._turn = threading.Lock()
+
+    def limit(self, seconds: float, threads: ThreadPoolExecutor) -> None:
+        self._limit, self._threads = seconds, threads
+
+    def start(self, clock: Clock, work: Callable[..., T], *arguments: Any, graph: bool = False) -> "Pending[T]":
+        """Begin; graph: work takes an onnxruntime.RunOptions at the end, through which it can be told to stop.
+
+        Raises LostError where the part is paused or no time is left for it.
+        """
+        begun = time.perf_counter()
+        if self._threads is None:
+            future: Future[T] = Future()
+            try:
+                future.set_result(work(*arguments))
+            except Exception as error:
+                future.set_exception(error)
+            return Pending(self, clock, begun, math.inf, future, None)
+        if self._in_a_row >= PATIENCE and not self._may_try(begun):
+            raise self.miss(clock, Cause.PAUSED)
+        limit = self._limit if self.part is Part.FEATURES else self._limit * clock.rows
+        deadline = min(begun + limit, clock.deadline)
+        if deadline <= begun:
+            raise self.miss(clock, Cause.LATE)
+        options = onnxruntime.RunOptions() if graph else None
+        more = (*arguments, options) if graph else arguments
+        return Pending(self, clock, begun, deadline, self._threads.submit(work, *more), options)
+
+    def run(self, clock: Clock, work: Callable[..., T], *arguments: Any) -> T:
+        """Raises LostError."""
+        return self.start(clock, work, *arguments).result()
+
+    def graph(self, clock: Clock, graph: Graph) -> "Bounded":
+        return Bounded(self, clock, graph)
+
+    def miss(self, clock: Clock, cause: Cause, error: Exception | None = None) -> LostError:
+        clock.lost[self.part.value] = cause.value
+        if cause is not Cause.PAUSED:
+            self._in_a_row += 1
+            if self._in_a_row in {1, PATIENCE}:
+                known = error is None or isinstance(error, SlipwayError)
+                then = f"; paused for {PAUSE:.0f} s" if self._in_a_row == PATIENCE and self._threads else ""
+                reason = f": {error}" if error else ""
+                log.warning("answering without %s, which is %s%s%s", self.part, cause, reason, then, exc_info=not known)
+            if self._in_a_row >= PATIENCE:
+                self._paused_until = time.perf_counter() + PAUSE
+        return LostError(self.part, cause)
+
+    def hit(self) -> None:
+        if self._in_a_row:
+            log.info("%s is back", self.part)
+            self._in_a_row = 0
+
+    def _may_try(self, now: float) -> bool:
+        """For one of those who ask, when the pause is over."""
+        with self._turn:
+            if now < self._paused_until:
+                return False
+            self._paused_until = now + PAUSE
+            return True
+
+
+@dataclass(slots=True)
+class Pending(Generic[T]):
+    """A part under way."""
+
+    guard: Guard
+    clock: Clock
+    begun: float
+    deadline: float
+    future: "Future[T]"
+    options: onnxruntime.RunOptions | None
+
+    def result(self) -> T:
+        """Raises LostError; what is late is left behind."""
+        try:
+            found = self.future.result(None if self.deadline == math.inf else self.deadline - time.perf_counter())
+        except Exception as error:
+            self.clock.timed(self.guard.part, self.begun)
+            if not self.future.done():
+                self.future.cancel()
+                if self.options is not None:
+                    self.options.terminate = True
+                raise self.guard.miss(self.clock, Cause.LATE) from None
+            raise self.guard.miss(self.clock, Cause.FAILED, error) from error
+        self.clock.timed(self.guard.part, self.begun)
+        self.guard.hit()
+        return found
+
+
+@dataclass(slots=True)
+class Bounded:
+    """A graph within its part's time. run raises LostError."""
+
+    guard: Guard
+    clock: Clock
+    graph: Graph
+
+    def start(self, names: Sequence[str], feed: Mapping[str, Any]) -> Pending[Arrays]:
+        return self.guard.start(self.clock, self.graph.run, names, feed, graph=True)
+
+    def run(self, names: Sequence[str], feed: Mapping[str, Any]) -> Arrays:
+        return self.start(names, feed).result()
+
+
+class Guards:
+    """The parts that can be lost."""
+
+    def __init__(self) -> None:
+        self.features, self.ranker, self.rerank = (Guard(p) for p in (Part.FEATURES, Part.RANKER, Part.RERANK))
+        self._total = math.inf
+
+    def limit(self, budget: Budget) -> None:
+        """From now on: what was asked before had no limits."""
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="part")
+        for guard, seconds in (
+            (self.features, budget.features),
+            (self.ranker, budget.ranker),
+            (self.rerank, budget.rerank),
+        ):
+            guard.limit(seconds, threads)
+        self._total = budget.total
+
+    def clock(self, rows: int) -> Clock:
+        return Clock(time.perf_counter() + self._total * rows, rows)
