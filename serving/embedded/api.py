@@ -9,7 +9,7 @@ plain HTTP.
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import yaml
@@ -39,9 +39,19 @@ class ApiError(Exception):
         return JSONResponse(status | {"reason": self.reason, "code": self.code} | details, self.code)
 
 
-def application(state: State, token: str, is_ready: Callable[[], bool]) -> Starlette:
+Figures = Callable[[str, str], Awaitable[Object | None]]
+"""(namespace, name) of an InferenceService → what its revisions did."""
+
+METRICS = "/apis/metrics.slipway.dev/v1"
+
+
+async def _no_figures(_: str, __: str) -> None:
+    return None
+
+
+def application(state: State, token: str, is_ready: Callable[[], bool], figures: Figures = _no_figures) -> Starlette:
     """is_ready: whether /readyz says so."""
-    api = Api(state)
+    api = Api(state, figures)
 
     async def readyz(_: Request) -> Response:
         return Response("ok" if is_ready() else "starting", 200 if is_ready() else 503)
@@ -70,8 +80,8 @@ async def _nowhere(_: Request, __: Any) -> Response:
 
 
 class Api:
-    def __init__(self, state: State) -> None:
-        self.state = state
+    def __init__(self, state: State, figures: Figures) -> None:
+        self.state, self.figures = state, figures
 
     def routes(self) -> list[Route]:
         fixed = {
@@ -86,6 +96,7 @@ class Api:
         routes = [Route(path, _document(document)) for path, document in fixed.items()]
         routes.append(Route("/openapi/v3", self.openapi_index))
         routes += [Route("/api/v1/namespaces", self.namespaces), Route("/api/v1/namespaces/{name}", self.namespace)]
+        routes.append(Route(f"{METRICS}/namespaces/{{namespace}}/inferenceservices/{{name}}", self.measured))
         for resource in RESOURCES:
             base, one = f"/apis/{resource.api_version}", f"namespaces/{{namespace}}/{resource.plural}"
             routes += [
@@ -127,6 +138,13 @@ class Api:
 
     async def namespace(self, request: Request) -> Response:
         return JSONResponse(_namespace(request.path_params["name"]))  # every namespace exists: they hold nothing
+
+    async def measured(self, request: Request) -> Response:
+        namespace, name = request.path_params["namespace"], request.path_params["name"]
+        found = await self.figures(namespace, name)
+        if found is None:
+            raise MissingError(f'inferenceservices.{schema.GROUP} "{name}" not found in namespace "{namespace}"')
+        return JSONResponse(found)
 
     async def collection(self, request: Request, resource: Resource) -> Response:
         namespace: str = request.path_params.get("namespace", "")

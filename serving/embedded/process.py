@@ -1,37 +1,28 @@
-"""A child process that cannot outlive us. Knows pids and signals, not what the child does.
+"""A child process that outlives us, and is found again. Knows pids and signals, not what the child does.
 
-On Linux the kernel kills it when we die (PR_SET_PDEATHSIG). Everywhere its pid and start time are on file, so that the
-next start finds whatever a killed supervisor left; the start time keeps a reused pid safe.
+Its pid, its start time and what its owner notes beside them are on file for as long as it lives: whoever comes after a
+killed supervisor adopts it, or ends it. The start time keeps a reused pid safe.
 """
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from slipway.storage import write_atomically
 
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+LOOK = 0.1  # seconds between two looks at a process, where the system cannot tell that it ended
 
-
-def _die_with_parent(parent: int) -> Callable[[], None] | None:
-    if _libc is None:
-        return None
-
-    def before_exec() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before prctl: nobody would send the signal
-            os._exit(1)
-
-    return before_exec
+Facts = dict[str, Any]
+"""What a child's owner notes of it: JSON."""
 
 
 def started(pid: int) -> float | None:
@@ -44,59 +35,108 @@ def started(pid: int) -> float | None:
 
 
 class Child:
-    """Started by `start`, ended by `stop`; its output goes to a log file."""
+    """Started by `start` or found by `adopt`, ended by `stop`; its output goes to a log file."""
 
-    def __init__(self, process: asyncio.subprocess.Process, record: Path, log: Path) -> None:
-        self.process, self.record, self.log = process, record, log
+    def __init__(
+        self, pid: int, since: float | None, record: Path, log: Path, process: "subprocess.Popen[bytes] | None" = None
+    ) -> None:
+        """process: None for an adopted one, which is nobody's to wait for."""
+        self.pid, self.since, self.record, self.log, self._process = pid, since, record, log, process
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], *, records: Path, name: str, log: Path, env: Mapping[str, str], cwd: Path
+        cls,
+        command: Sequence[str],
+        *,
+        records: Path,
+        name: str,
+        log: Path,
+        env: Mapping[str, str],
+        cwd: Path,
+        facts: Facts | None = None,
     ) -> "Child":
         """Raises OSError when the command cannot be run."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=dict(env),
                 cwd=cwd,
                 start_new_session=True,  # its own group: a terminal's Ctrl-C is ours to pass on
-                preexec_fn=_die_with_parent(os.getpid()),
             )
-        child = cls(process, records / f"{name}.json", log)
-        write_atomically(child.record, json.dumps({"pid": process.pid, "started": started(process.pid)}))
+        child = cls(process.pid, started(process.pid), records / f"{name}.json", log, process)
+        child.note(facts or {})
         return child
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
+    @classmethod
+    def adopt(cls, record: Path, log: Path) -> "tuple[Child, Facts] | None":
+        """The living process of a record and what was noted of it; None, and no record any more, when there is none."""
+        try:
+            found = json.loads(record.read_bytes())
+            child, facts = cls(int(found["pid"]), float(found["started"]), record, log), found.get("facts", {})
+        except (OSError, ValueError, KeyError, TypeError):
+            record.unlink(missing_ok=True)
+            return None
+        if not child.alive or not isinstance(facts, dict):
+            record.unlink(missing_ok=True)
+            return None
+        return child, facts
+
+    def note(self, facts: Facts) -> None:
+        write_atomically(self.record, json.dumps({"pid": self.pid, "started": self.since, "facts": facts}))
 
     @property
     def alive(self) -> bool:
-        return self.process.returncode is None
+        if self._process:
+            return self._process.poll() is None
+        return self.since is not None and started(self.pid) == self.since
 
-    async def wait(self) -> int:
-        """The exit code, negative for a signal; its whole group is gone afterwards."""
-        code = await self.process.wait()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # grandchildren that it left behind
+    @property
+    def memory(self) -> int:
+        """Bytes of resident memory; 0 when it is gone."""
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(self.pid).memory_info().rss)
+        return 0
+
+    async def wait(self) -> int | None:
+        """The exit code, negative for a signal, None of an adopted one; its whole group is gone afterwards."""
+        await self._ended()
+        code = self._process.wait() if self._process else None
+        self._signal_group(signal.SIGKILL)  # grandchildren that it left behind
         self.record.unlink(missing_ok=True)
         return code
 
+    async def _ended(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):  # Linux alone has pidfds
+            descriptor = os.pidfd_open(self.pid)
+            loop, ended = asyncio.get_running_loop(), asyncio.Event()
+            loop.add_reader(descriptor, ended.set)
+            try:
+                if self.alive:  # and so the descriptor is of this process, not of one that has its pid by now
+                    await ended.wait()
+            finally:
+                loop.remove_reader(descriptor)
+                os.close(descriptor)
+        while self.alive:
+            await asyncio.sleep(LOOK)
+
     async def stop(self, grace: float) -> None:
         """SIGTERM, at most grace seconds, then SIGKILL."""
-        if self.alive:
+        if self.alive and grace:
             with contextlib.suppress(ProcessLookupError):
-                self.process.terminate()
+                os.kill(self.pid, signal.SIGTERM)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self.process.wait()), grace)
+                await asyncio.wait_for(self._ended(), grace)
         if self.alive:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._signal_group(signal.SIGKILL)
         await self.wait()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
 
     def tail(self, lines: int = 5) -> str:
         """The last lines that it wrote, for an error message."""
@@ -109,15 +149,22 @@ class Child:
         return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
 
 
-def reap(records: Path) -> list[int]:
-    """Kill what an earlier supervisor left running; returns the pids."""
-    killed = []
-    for path in records.glob("*.json"):
-        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
-            record = json.loads(path.read_bytes())
-            pid = int(record["pid"])
-            if record["started"] is not None and started(pid) == record["started"]:
-                os.killpg(pid, signal.SIGKILL)  # it leads its own group
-                killed.append(pid)
-        path.unlink(missing_ok=True)
-    return killed
+def living(records: Path) -> dict[str, Facts]:
+    """What was noted of each child that lives, by the name of its record."""
+    found = {path.stem: Child.adopt(path, path) for path in records.glob("*.json")}
+    return {name: adopted[1] for name, adopted in found.items() if adopted}
+
+
+def reap(records: Path, grace: float = 10.0) -> list[int]:
+    """End what a supervisor left running, SIGTERM first; returns the pids."""
+    left = [adopted[0] for path in records.glob("*.json") if (adopted := Child.adopt(path, path))]
+    for child in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while any(child.alive for child in left) and time.monotonic() < deadline:
+        time.sleep(LOOK)
+    for child in left:
+        child._signal_group(signal.SIGKILL)
+        child.record.unlink(missing_ok=True)
+    return [child.pid for child in left]

@@ -10,71 +10,32 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from serving.embedded import schema
+from serving.embedded import adoption
+from serving.embedded.collector import Collector
 from serving.embedded.envoy import Gateway
-from serving.embedded.revision import Folders, Phase, Revision, Template, Timing
-from serving.embedded.routes import ROUTE_TIMEOUT, Replica, Route, Upstream
+from serving.embedded.folders import Folders
+from serving.embedded.ingress import Key, routes, upstream_name
+from serving.embedded.objects import REVISIONS, RUNTIMES, SERVICES
+from serving.embedded.process import Child
+from serving.embedded.replica import Phase, Timing
+from serving.embedded.revision import Revision
+from serving.embedded.routes import ROUTE_TIMEOUT, Upstream
+from serving.embedded.routes import Replica as Endpoint
+from serving.embedded.schema import TAGS
 from serving.embedded.state import ConflictError, MissingError, Object, State
-from serving.embedded.status import hosts, rollout_of, service_status
+from serving.embedded.status import rollout_of, service_status, targets_of
+from serving.embedded.template import Template, template
 from serving.embedded.traffic import Rollout, Target, plan
 from slipway.errors import ManifestError, ServingError
 
 log = logging.getLogger(__name__)
-
-SERVICES, RUNTIMES, REVISIONS = "inferenceservices", "servingruntimes", "revisions"
-Key = tuple[str, str]
-"""(namespace, name)"""
-
-
-def template(service: Object, runtime: Object) -> Template:
-    """The runtime's container with the predictor's model merged over it, as KServe does it. Raises ManifestError."""
-    model = schema.InferenceService.model_validate(service).spec.predictor.model
-    spec = schema.ServingRuntime.model_validate(runtime).spec
-    formats = {one.name for one in spec.supportedModelFormats}
-    if model.modelFormat.name not in formats:
-        raise ManifestError(
-            f"runtime {model.runtime} does not serve model format {model.modelFormat.name}",
-            f"use one of: {', '.join(sorted(formats))}",
-        )
-    if model.protocolVersion and spec.protocolVersions and model.protocolVersion not in spec.protocolVersions:
-        raise ManifestError(f"runtime {model.runtime} does not speak protocol {model.protocolVersion}")
-    container = spec.containers[0]
-    return Template(
-        model_name=service["metadata"]["name"],
-        storage_uri=model.storageUri,
-        command=tuple(model.command or container.command),
-        args=(*(container.args or ()), *(model.args or ())),
-        env={one.name: one.value for one in (*container.env, *model.env)},
-    )
-
-
-def unusable(plural: str, stored: Object) -> str:
-    """Why a stored object cannot be worked with; "" when it can."""
-    models: dict[str, type[BaseModel]] = {
-        SERVICES: schema.InferenceService,
-        RUNTIMES: schema.ServingRuntime,
-        REVISIONS: RevisionRecord,
-    }
-    return "; ".join(f"{p.field}: {p.message}" for p in schema.problems(models[plural], stored))
-
-
-class RevisionSpec(BaseModel):
-    service: str
-    template: Template
-
-
-class RevisionRecord(BaseModel):
-    """What is kept of a revision, so that a rollback finds it after a restart."""
-
-    metadata: schema.Metadata
-    spec: RevisionSpec
 
 
 @dataclass(frozen=True)
@@ -111,18 +72,38 @@ class Reconciler:
         self.http_port, self.timing, self.endpoint_url = http_port, timing, endpoint_url
         self.services: dict[Key, Service] = {}
         self.reconciled = asyncio.Event()  # set once every status is this process's own, not its predecessor's
+        self.collector = Collector(gateway, self.by_upstream)
+        self._http = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
         self._wake = asyncio.Event()
         self._retirements: set[asyncio.Task[None]] = set()
+        self._left: list[Child] = []
 
     def wake(self) -> None:
         self._wake.set()
 
+    def by_upstream(self) -> dict[str, Revision]:
+        return {
+            upstream_name(namespace, revision.name): revision
+            for (namespace, _), service in self.services.items()
+            for revision in service.revisions.values()
+        }
+
+    async def figures(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """What the revisions of a service did; None when there is no such service."""
+        if (namespace, name) not in self.services:
+            return None
+        revisions = self.services[namespace, name].revisions.values()
+        return await self.collector.document({upstream_name(namespace, r.name): r for r in revisions})
+
     async def run(self) -> None:
         """Until cancelled."""
         for record in self.state.list(REVISIONS):
-            self._adopt(record)
+            self._know(record)
+        self._left = await adoption.take_over(self.folders, self.by_upstream())
+        for found in self.state.list(SERVICES):
+            self._resume(found)
         changes = self.state.watch()
-        watcher = asyncio.create_task(self._forward(changes))
+        watchers = [asyncio.create_task(self._forward(changes)), asyncio.create_task(self.collector.run())]
         try:
             self.wake()
             while True:
@@ -131,11 +112,13 @@ class Reconciler:
                 try:
                     await self._pass()
                     self.reconciled.set()
+                    self._end_left()
                 except ServingError as error:
                     log.warning("%s", error)
                     asyncio.get_running_loop().call_later(1.0, self.wake)
         finally:
-            watcher.cancel()
+            for watcher in watchers:
+                watcher.cancel()
             self.state.unwatch(changes)
 
     async def _forward(self, changes: "asyncio.Queue[Any]") -> None:
@@ -145,13 +128,23 @@ class Reconciler:
 
     async def stop(self) -> None:
         """Every server ended, at the same time; call after run is cancelled."""
+        await self._cancel_retirements()
+        ends = [revision.stop() for revision in self.by_upstream().values()]
+        await asyncio.gather(*ends, adoption.end(self._left, self.timing.stop))
+        await self._http.aclose()
+
+    async def leave(self) -> None:
+        """Every server goes on, and the next supervisor takes it over; call after run is cancelled."""
+        await self._cancel_retirements()
+        await asyncio.gather(*(revision.leave() for revision in self.by_upstream().values()))
+        await self._http.aclose()
+
+    async def _cancel_retirements(self) -> None:
         for task in self._retirements:
             task.cancel()
         await asyncio.gather(*self._retirements, return_exceptions=True)
-        revisions = [r for service in self.services.values() for r in service.revisions.values()]
-        await asyncio.gather(*(revision.stop() for revision in revisions))
 
-    def _adopt(self, record: Object) -> Revision:
+    def _know(self, record: Object) -> Revision:
         metadata, spec = record["metadata"], record["spec"]
         service = self.services.setdefault((metadata["namespace"], spec["service"]), Service())
         revision = Revision(
@@ -161,18 +154,36 @@ class Reconciler:
             Template.model_validate(spec["template"]),
             folders=self.folders,
             timing=self.timing,
+            http=self._http,
             endpoint_url=self.endpoint_url,
             changed=self.wake,
         )
         service.revisions[revision.name] = revision
         return revision
 
+    def _resume(self, found: Object) -> None:
+        """Traffic stays where the last supervisor sent it, if all who had some are still there."""
+        metadata = found["metadata"]
+        service = self.services.setdefault((metadata["namespace"], metadata["name"]), Service())
+        targets = targets_of(found)
+        ready = {name for name, revision in service.revisions.items() if revision.phase is Phase.READY}
+        if all(t.revision in ready if t.percent else t.revision in service.revisions for t in targets):
+            service.routed = targets
+
+    def _end_left(self) -> None:
+        """No route names them any more."""
+        left, self._left = self._left, []
+        if left:
+            task = asyncio.create_task(adoption.end(left, self.timing.stop))
+            self._retirements.add(task)
+            task.add_done_callback(self._retirements.discard)
+
     async def _pass(self) -> None:
         objects = {(o["metadata"]["namespace"], o["metadata"]["name"]): o for o in self.state.list(SERVICES)}
         plans = {key: self._plan(key, found) for key, found in objects.items()}
         for key in self.services.keys() - objects.keys():
             self.services[key].routed = ()  # deleted
-        await self._route(sorted(objects))
+        await self._route(objects)
         for key, service in list(self.services.items()):
             self._retire(key, service, plans.get(key, Plan(Rollout(), "", frozenset(), frozenset())))
             if key not in objects and not service.revisions:
@@ -196,7 +207,8 @@ class Reconciler:
         newest = service.revisions.get(rollout.latest_created)
         if newest and newest.was_ready:
             rollout = replace(rollout, latest_ready=newest.name)
-        after, targets = plan(rollout, found["spec"]["predictor"].get("canaryTrafficPercent"))
+        tagged = found["metadata"].get("annotations", {}).get(TAGS) == "true"
+        after, targets = plan(rollout, found["spec"]["predictor"].get("canaryTrafficPercent"), tagged)
         running = {rollout.latest_created, *(t.revision for t in targets)} - {""}
         for name in running - service.retiring:
             service.revisions[name].start()
@@ -228,21 +240,18 @@ class Reconciler:
             "metadata": {"namespace": namespace, "name": f"{name}-{number:05d}"},
             "spec": {"service": name, "template": wanted.model_dump(mode="json")},
         }
-        return self._adopt(self.state.put(REVISIONS, record)).name
+        return self._know(self.state.put(REVISIONS, record)).name
 
-    async def _route(self, keys: Iterable[Key]) -> None:
-        upstreams = {
-            f"{namespace}.{r.name}": Upstream(f"{namespace}.{r.name}", (Replica(r.port, r.grpc_port),))
-            for (namespace, _), service in self.services.items()
-            for r in service.revisions.values()
-            if r.port
+    async def _route(self, objects: Mapping[Key, Object]) -> None:
+        endpoints = {
+            name: Upstream(name, tuple(Endpoint(r.port, r.grpc_port) for r in revision.serving))
+            for name, revision in self.by_upstream().items()
         }
-        routes = []
-        for namespace, name in keys:
-            shares = [(f"{namespace}.{t.revision}", t.percent) for t in self.services[namespace, name].routed]
-            weights = tuple((upstream, share) for upstream, share in shares if share and upstream in upstreams)
-            routes.append(Route(f"{namespace}.{name}", hosts(namespace, name), weights))
-        await self.gateway.apply(upstreams, routes)
+        services = {key: (found, self.services[key].routed) for key, found in objects.items()}
+        asked = {upstream_name(key[0], t.revision) for key, (_, targets) in services.items() for t in targets}
+        serving = {name for name, upstream in endpoints.items() if upstream.replicas}
+        upstreams = {name: endpoints[name] for name in sorted(serving | (asked & endpoints.keys()))}
+        await self.gateway.apply(upstreams, routes(services, serving))
 
     def _retire(self, key: Key, service: Service, wanted: Plan) -> None:
         """Stop what has no traffic and is not wanted; forget what no pointer names."""
@@ -274,8 +283,9 @@ class Reconciler:
         deadline = time.monotonic() + ROUTE_TIMEOUT + 1
         await asyncio.sleep(0.2)  # Envoy's workers take a confirmed route a moment after its main thread
         with contextlib.suppress(httpx.HTTPError):
-            while time.monotonic() < deadline and await self.gateway.active(f"{key[0]}.{revision.name}"):
+            while time.monotonic() < deadline and await self.gateway.active(upstream_name(key[0], revision.name)):
                 await asyncio.sleep(0.05)
+        await self.collector.look()  # what it counted goes with it
         await revision.stop()
         service.retiring.discard(revision.name)
         self.wake()

@@ -2,12 +2,21 @@
 """The parts of KServe's objects that the embedded KServe supports, as closed models: what it cannot do, it refuses.
 
 Field names are KServe's own (v1beta1 InferenceService, v1alpha1 ServingRuntime), in camelCase. Settings that only a
-cluster can obey (resources, security context, probes, scaling) are accepted and have no effect here; each says so.
+cluster can obey (image, requests, security context, scaling) are accepted and have no effect here; each says so.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 GROUP = "serving.kserve.io"
 # Real KServe fields, refused here with another message than a misspelt one.
@@ -24,6 +33,22 @@ ELSEWHERE = frozenset(
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Protocol = Literal["v1", "v2", "grpc-v2"]
 OnCluster = "obeyed on a cluster; no effect on the embedded KServe"
+
+MIRROR = "slipway.dev/mirror-percent"
+STICKY = "slipway.dev/sticky-header"
+TAGS = f"{GROUP}/enable-tag-routing"
+DEPLOYMENT_MODE = f"{GROUP}/deploymentMode"
+
+_SUFFIXES = {"": 1, "m": 1e-3, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SUFFIXES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def quantity(text: Any) -> float:
+    """A Kubernetes quantity as a number: "500m" is 0.5, "1Gi" is 2**30. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]{0,2})", str(text))
+    if not found or found[2] not in _SUFFIXES:
+        raise ValueError(f"{text!r} is not a quantity; write e.g. 500m, 2, 512Mi or 1Gi")
+    return float(found[1]) * _SUFFIXES[found[2]]
 
 
 class Closed(BaseModel):
@@ -70,9 +95,30 @@ class Predictable(Closed):
     args: list[str] | None = None
     env: list[EnvVar] = []
     ports: list[Port] = Field([], description=OnCluster)
-    resources: dict[str, Any] | None = Field(None, description=OnCluster)
+    resources: dict[str, Any] | None = Field(
+        None, description="limits: memory ends a server that has more, cpu sets OMP_NUM_THREADS; the rest: " + OnCluster
+    )
     securityContext: dict[str, Any] | None = Field(None, description=OnCluster)
     readinessProbe: dict[str, Any] | None = Field(None, description=OnCluster)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        found = (self.resources or {}).get("limits") or {}
+        return found if isinstance(found, dict) else {}
+
+    @field_validator("resources")
+    @classmethod
+    def _quantities(cls, resources: dict[str, Any] | None) -> dict[str, Any] | None:
+        for kind in ("limits", "requests"):
+            found = (resources or {}).get(kind) or {}
+            if not isinstance(found, dict):
+                raise ValueError(  # noqa: TRY004 -- pydantic reports this one by field
+                    f"{kind} must be an object such as {{cpu: 1, memory: 1Gi}}"
+                )
+            for name, value in found.items():
+                if quantity(value) <= 0 and kind == "limits":
+                    raise ValueError(f"{kind}.{name} must be more than 0")
+        return resources
 
 
 class Container(Predictable):
@@ -98,13 +144,25 @@ class ModelSpec(Predictable):
 
 class PredictorSpec(Closed):
     model: ModelSpec
-    minReplicas: int | None = Field(None, ge=0, description=OnCluster)
-    maxReplicas: int | None = Field(None, ge=0, description=OnCluster)
+    minReplicas: int | None = Field(None, description="servers per revision, default 1; 0 is 1 here: none is ended")
+    maxReplicas: int | None = Field(None, description=OnCluster)
     timeout: int | None = Field(None, ge=1, description=OnCluster)
     terminationGracePeriodSeconds: int | None = Field(None, ge=0, description=OnCluster)
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     canaryTrafficPercent: int | None = Field(None, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _replicas(self) -> "PredictorSpec":
+        """KServe's webhook, in its words (validateReplicas of component.go)."""
+        low, high = self.minReplicas, self.maxReplicas
+        if low is not None and low < 0:
+            raise ValueError("'MinReplicas' cannot be less than 0")
+        if high is not None and high < 0:
+            raise ValueError("'MaxReplicas' cannot be less than 0")
+        if high and (low or 0) > high:  # 0 is no upper end, as in Knative
+            raise ValueError("'MinReplicas' cannot be greater than MaxReplicas")
+        return self
 
 
 class InferenceServiceSpec(Closed):
@@ -120,10 +178,16 @@ class InferenceService(Closed):
 
     @field_validator("metadata")
     @classmethod
-    def _knative(cls, metadata: Metadata) -> Metadata:
-        mode = metadata.annotations.get("serving.kserve.io/deploymentMode", "Knative")
+    def _known_annotations(cls, metadata: Metadata) -> Metadata:
+        mode = metadata.annotations.get(DEPLOYMENT_MODE, "Knative")
         if mode not in ("Knative", "Serverless"):
             raise ValueError(f"deploymentMode {mode} is not supported by the embedded KServe; use Knative")
+        percent = metadata.annotations.get(MIRROR, "0")
+        if not re.fullmatch(r"\d{1,3}", percent) or int(percent) > 100:
+            raise ValueError(f'annotation {MIRROR} is {percent!r}; write a whole number from "0" to "100"')
+        header = metadata.annotations.get(STICKY, "x")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", header):
+            raise ValueError(f"annotation {STICKY} is {header!r}; write a header's name in lower case: x-slipway-user")
         return metadata
 
 

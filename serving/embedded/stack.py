@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from serving.embedded.adoption import envoy_lives
 from serving.embedded.process import reap, started
 from serving.embedded.supervisor import api_url, folders, kubeconfig, listening, lock, record_path
 from slipway.errors import NotRunningError, PortInUseError, ServingError
@@ -54,7 +56,8 @@ class Stack:
 def up(settings: Settings, timeout: float = UP) -> Stack:
     """Start it in the background and wait until it answers; at once when it already runs.
 
-    Raises PortInUseError, or ServingError with what its log says last. Interrupted, it leaves nothing behind.
+    Servers that a killed supervisor left are adopted: no request of theirs is lost. Raises PortInUseError, or
+    ServingError with what its log says last. Interrupted, it leaves nothing behind.
     """
     root = folders(settings).root
     log = root / "logs" / "supervisor.log"
@@ -62,9 +65,9 @@ def up(settings: Settings, timeout: float = UP) -> Stack:
     with _turn(root / "up.lock", timeout):
         with contextlib.suppress(NotRunningError):
             return _same(settings, find(settings))
-        reap(folders(settings).records)  # what a killed supervisor left, where the kernel did not end it
-        for port, setting in ((settings.http_port, "SLIPWAY_HTTP_PORT"), (settings.api_port, "SLIPWAY_API_PORT")):
-            _wait_free(port, setting)
+        _wait_free(settings.api_port, "SLIPWAY_API_PORT")
+        if not envoy_lives(folders(settings)):  # a killed supervisor's: adopted
+            _wait_free(settings.http_port, "SLIPWAY_HTTP_PORT")
         kubeconfig(settings)
         process = None
         try:
@@ -110,12 +113,11 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def down(settings: Settings) -> bool:
-    """End it and all its children; False when it was not running. At most about DOWN seconds."""
+    """End it and all its children; False when none was running. At most about DOWN seconds."""
     try:
         running = find(settings)
     except NotRunningError:
-        reap(folders(settings).records)
-        return False
+        return bool(reap(folders(settings).records))
     _end(running.pid, started(running.pid))
     reap(folders(settings).records)
     record_path(settings).unlink(missing_ok=True)
@@ -210,8 +212,9 @@ def _answers(settings: Settings) -> bool:
         with httpx.Client(timeout=2.0, trust_env=False) as client:
             if client.get(f"{api_url(settings)}/readyz").status_code != 200:
                 return False
-            client.get(f"http://127.0.0.1:{settings.http_port}/")
-    except httpx.HTTPError:
+        # No request: it may speak TLS, and ask for a token.
+        socket.create_connection(("127.0.0.1", settings.http_port), 2.0).close()
+    except (httpx.HTTPError, OSError):
         return False
     return True
 

@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from serving.embedded.revision import Phase, Revision
+from serving.embedded.ingress import hosts, predictor_host
+from serving.embedded.replica import Phase
+from serving.embedded.revision import Revision
 from serving.embedded.state import Object, now
 from serving.embedded.traffic import Rollout, Target
-
-
-def hosts(namespace: str, name: str) -> tuple[str, ...]:
-    """`.localhost` is this machine everywhere (RFC 6761); `.example.com` is KServe's default domain."""
-    return (f"{name}.{namespace}.localhost", f"{name}.{namespace}.example.com")
 
 
 def rollout_of(found: Object, revisions: Mapping[str, Revision]) -> Rollout:
@@ -23,6 +20,12 @@ def rollout_of(found: Object, revisions: Mapping[str, Revision]) -> Rollout:
     kept = found.get("status", {}).get("components", {}).get("predictor", {})
     fields = ("latestCreatedRevision", "latestReadyRevision", "latestRolledoutRevision", "previousRolledoutRevision")
     return Rollout(*(kept[name] if kept.get(name) in revisions else "" for name in fields))
+
+
+def targets_of(found: Object) -> tuple[Target, ...]:
+    """The traffic as last written."""
+    kept = found.get("status", {}).get("components", {}).get("predictor", {}).get("traffic", [])
+    return tuple(Target(t["revisionName"], t["percent"], t["latestRevision"], t.get("tag", "")) for t in kept)
 
 
 def service_status(
@@ -34,7 +37,8 @@ def service_status(
     http_port: int,
 ) -> Object:
     newest = revisions.get(rollout.latest_created)
-    url = f"http://{hosts(found['metadata']['namespace'], found['metadata']['name'])[0]}:{http_port}"
+    key = found["metadata"]["namespace"], found["metadata"]["name"]
+    url = f"http://{hosts(*key)[0]}:{http_port}"
     serving = any(t.revision in revisions and revisions[t.revision].phase is Phase.READY for t in routed if t.percent)
     configured = _configured(newest, problem)
     route = ("True", "", "") if serving else ("Unknown", "NoTraffic", "no revision is ready to take requests")
@@ -55,8 +59,8 @@ def service_status(
         "latestReadyRevision": rollout.latest_ready,
         "latestRolledoutRevision": rollout.rolledout,
         "previousRolledoutRevision": rollout.previous,
-        "traffic": [_target(target) for target in routed],
-        "url": url if routed else "",
+        "traffic": [_target(target, f"http://{predictor_host(*key, target.tag)}:{http_port}") for target in routed],
+        "url": f"http://{predictor_host(*key)}:{http_port}" if routed else "",
     }
     status = {
         "observedGeneration": found["metadata"]["generation"],
@@ -79,17 +83,20 @@ def _configured(newest: Revision | None, problem: str) -> tuple[str, str, str]:
         case Phase.READY:
             return "True", "", ""
         case Phase.FAILED:
-            return "False", "RevisionFailed", f"revision {newest.name} failed: {newest.message}"
+            return "False", "RevisionFailed", f"revision {newest.name} failed: {newest.telling.message}"
         case Phase.BACKOFF:
-            message = f"revision {newest.name} is started again ({newest.restarts}): {newest.message}"
-            return "False", "CrashLoopBackOff", message
+            message = f"revision {newest.name} is started again ({newest.restarts}): {newest.telling.message}"
+            return "False", newest.telling.reason, message
+        case Phase.UNREADY:
+            return "False", newest.telling.reason, f"revision {newest.name}: {newest.telling.message}"
         case phase:
             return "Unknown", phase.value, f"revision {newest.name} is {phase.value.lower()}"
 
 
-def _target(target: Target) -> Object:
+def _target(target: Target, url: str) -> Object:
+    """url: of its tag, as Knative reports it."""
     plain: Object = {"revisionName": target.revision, "percent": target.percent, "latestRevision": target.latest}
-    return plain | ({"tag": target.tag} if target.tag else {})
+    return plain | ({"tag": target.tag, "url": url} if target.tag else {})
 
 
 def _conditions(wanted: Mapping[str, tuple[str, str, str]], before: Sequence[Object]) -> list[Object]:
@@ -120,15 +127,14 @@ def _model_status(newest: Revision | None, routed: Sequence[Target], problem: st
         "transitionStatus": transition,
         "states": {"activeModelState": active, "targetModelState": target},
     }
-    if newest and newest.failed_at:
+    if newest:
+        status["copies"] = {"totalCopies": sum(one.phase is Phase.READY for one in newest.replicas)}
+    if newest and (failure := newest.failure):
         info: Object = {
             "reason": "ModelLoadFailed",
-            "message": newest.message,
+            "message": failure.message,
             "modelRevisionName": newest.name,
-            "time": datetime.fromtimestamp(newest.failed_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "time": datetime.fromtimestamp(failure.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        if newest.exit_code is not None:
-            info["exitCode"] = newest.exit_code
-        if newest.message:
-            status["lastFailureInfo"] = info
+        status["lastFailureInfo"] = info | ({} if failure.exit_code is None else {"exitCode": failure.exit_code})
     return status

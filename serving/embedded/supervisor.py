@@ -1,6 +1,7 @@
 """The process that holds the embedded KServe together: state, API, reconciler and Envoy. Starts them, ends them.
 
-Holds a lock on <home>/serving for life, so that there is one; `supervisor.json` says who and where.
+Holds a lock on <home>/serving for life, so that there is one; `supervisor.json` says who and where. Envoy and the model
+servers need it for changes only: where it is killed they go on, and the next one adopts them.
 """
 
 import asyncio
@@ -18,12 +19,15 @@ from pathlib import Path
 import uvicorn
 import yaml
 
+from serving.embedded.adoption import envoy_lives
 from serving.embedded.api import application
 from serving.embedded.edge import Edge
 from serving.embedded.envoy import Gateway
-from serving.embedded.process import reap, started
-from serving.embedded.reconciler import Reconciler, unusable
-from serving.embedded.revision import Folders, Timing
+from serving.embedded.folders import Folders
+from serving.embedded.objects import unusable
+from serving.embedded.process import started
+from serving.embedded.reconciler import Reconciler
+from serving.embedded.replica import Timing
 from serving.embedded.state import State
 from slipway.errors import PortInUseError, ServingError
 from slipway.settings import Settings
@@ -111,16 +115,19 @@ class _Server(uvicorn.Server):
 
 
 async def supervise(settings: Settings, timing: Timing | None = None) -> None:
-    """Until SIGTERM or SIGINT; every child is gone when it returns. Raises ServingError."""
+    """Until SIGTERM, SIGINT or SIGHUP; every child is gone when it returns.
+
+    Raises ServingError when it cannot start, and nothing is left, or when a part of it ends by itself: then Envoy and
+    the servers go on without it.
+    """
     places, edge = folders(settings), Edge.of(settings)
     stop = asyncio.Event()
-    for one in (signal.SIGTERM, signal.SIGINT):
+    for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     with lock(places.root / "supervisor.lock", f"runs the embedded KServe of {settings.home}"):
-        for pid in reap(places.records):
-            log.warning("killed process %d, which an earlier supervisor left behind", pid)
         api_socket = listening(settings.api_port, "SLIPWAY_API_PORT")
-        listening(settings.http_port, "SLIPWAY_HTTP_PORT").close()  # Envoy's own message names no setting
+        if not envoy_lives(places):  # of an earlier supervisor, on this port
+            listening(settings.http_port, "SLIPWAY_HTTP_PORT").close()  # Envoy's own message names no setting
         gateway = Gateway(edge, places)
         state = State(places.state, unusable)
         reconciler = Reconciler(
@@ -132,7 +139,7 @@ async def supervise(settings: Settings, timing: Timing | None = None) -> None:
             endpoint_url=settings.s3_endpoint_url,
         )
         is_up = asyncio.Event()
-        app = application(state, api_url(settings).rsplit("/", 1)[1], is_up.is_set)
+        app = application(state, api_url(settings).rsplit("/", 1)[1], is_up.is_set, reconciler.figures)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off")
         server = _Server(config)
         tasks = [asyncio.create_task(server.serve(sockets=[api_socket]), name="api")]
@@ -155,13 +162,18 @@ async def supervise(settings: Settings, timing: Timing | None = None) -> None:
                 task.result()  # a part that ended by itself raises its reason
                 raise ServingError(f"the part {task.get_name()} ended", f"see {places.logs / 'supervisor.log'}")
         finally:
+            is_broken = is_up.is_set() and not stop.is_set()
             is_up.clear()
             server.should_exit = True
             for task in tasks[1:]:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await gateway.stop()
-            await reconciler.stop()
+            if is_broken:
+                log.error("the servers go on: slipway up takes them over, slipway down ends them")
+                await reconciler.leave()
+            else:
+                await gateway.stop()
+                await reconciler.stop()
             record.unlink(missing_ok=True)
             log.info("down")
 

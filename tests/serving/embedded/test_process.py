@@ -5,10 +5,7 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
-
-import pytest
 
 from serving.embedded.process import Child, reap, started
 
@@ -29,7 +26,7 @@ def test_stop_kills_what_ignores_sigterm(tmp_path: Path) -> None:
         before = asyncio.get_running_loop().time()
         await child.stop(grace=0.3)
         assert not list((tmp_path / "records").iterdir())
-        return child.process.returncode or 0, asyncio.get_running_loop().time() - before
+        return await child.wait() or 0, asyncio.get_running_loop().time() - before
 
     code, seconds = asyncio.run(scenario())
     assert code == -9
@@ -46,28 +43,30 @@ def test_the_log_keeps_the_last_words(tmp_path: Path) -> None:
     assert "the reason" in tail
 
 
-def test_reap_kills_the_recorded_and_nobody_else(tmp_path: Path) -> None:
-    mine, other = (
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-        for _ in range(2)
+def test_reap_ends_the_recorded_and_nobody_else(tmp_path: Path) -> None:
+    mine, stubborn, other = (
+        subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
+        for code in ("import time; time.sleep(60)", STUBBORN, "import time; time.sleep(60)")
     )
+    assert stubborn.stdout
+    assert stubborn.stdout.read(2) == b"up"
     try:
-        (tmp_path / "a.json").write_text(json.dumps({"pid": mine.pid, "started": started(mine.pid)}))
+        for name, process in (("a", mine), ("d", stubborn)):
+            (tmp_path / f"{name}.json").write_text(json.dumps({"pid": process.pid, "started": started(process.pid)}))
         # Its pid was reused: another process than the one that was recorded.
         (tmp_path / "b.json").write_text(json.dumps({"pid": other.pid, "started": 1.0}))
         (tmp_path / "c.json").write_text("{")
-        assert reap(tmp_path) == [mine.pid]
-        assert mine.wait(5) == -9
+        assert sorted(reap(tmp_path, grace=0.5)) == sorted([mine.pid, stubborn.pid])
+        assert (mine.wait(5), stubborn.wait(5)) == (-15, -9)
         assert other.poll() is None
         assert not list(tmp_path.iterdir())
     finally:
-        for process in (mine, other):
+        for process in (mine, stubborn, other):
             process.kill()
-            process.wait()
+            process.communicate()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+def test_a_child_outlives_its_parent_and_is_adopted(tmp_path: Path) -> None:
     code = (
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
@@ -76,7 +75,7 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
         "    folder = Path(sys.argv[1])\n"
         "    command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
         "    child = await Child.start(command, records=folder, name='x', log=folder/'log',"
-        " env=os.environ, cwd=folder)\n"
+        " env=os.environ, cwd=folder, facts={'port': 1})\n"
         "    print(child.pid, flush=True)\n"
         "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
@@ -84,9 +83,20 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False, timeout=60
     )
-    pid = int(done.stdout)
-    for _ in range(100):
-        if started(pid) is None:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"process {pid} outlived its parent")
+    record = tmp_path / "x.json"
+    found = Child.adopt(record, tmp_path / "log")
+    assert found
+    child, facts = found
+    assert (child.pid, facts, child.alive) == (int(done.stdout), {"port": 1}, True)
+
+    async def ends() -> int | None:
+        ended = asyncio.create_task(child.wait())
+        await asyncio.sleep(0.05)
+        assert not ended.done()
+        await child.stop(5)
+        return await ended
+
+    assert asyncio.run(ends()) is None  # its exit code was its parent's to see
+    assert not child.alive
+    assert not record.exists()
+    assert Child.adopt(record, tmp_path / "log") is None
