@@ -68,7 +68,7 @@ class Spool:
     def append(self, lines: Sequence[Line]) -> None:
         """Returns when they are on disk, all of them. Raises FullError, OSError; then none is."""
         content = b"".join(b"%s\t%s\n" % (kind.encode(), text) for kind, text in lines)
-        if self._writing is None or self._writing.size >= SEGMENT:
+        if self._writing is None or self._writing.size + len(content) > SEGMENT:
             self._leave()
             if self.bytes + max(SEGMENT, len(content)) > self.limit:
                 raise FullError(self.folder, self.limit)

@@ -221,3 +221,34 @@ def test_a_compaction_by_anybody_changes_nothing(lake, online, committer):
     committer.commit([delivery("events", [*events[1:]], redelivered=True)])
     assert table(lake, "processed", "events").height == 3
     assert_online(online, 6, events)
+
+
+def test_shadows_have_a_table_of_their_own_and_teach_nothing(committer, lake, online):
+    from slipway.lake.status import status
+    from slipway.workloads.movies import production
+
+    shown = {"request_id": "r", "user": 70, "timestamp": NOW, "items": [10, 11]}
+    shadow = shown | {"request_id": "mirrored", "items": [12, 11], "revision": "rev-2"}
+    clicks = [event(70, 11, -500, request_id="r"), event(70, 12, -600, request_id="mirrored")]
+    for again in (False, True):
+        batch = [delivery("exposures", [shown]), delivery("shadows", [shadow, shadow]), delivery("feedback", clicks)]
+        committer.commit(batch, again=again)
+    assert table(lake, "logs", "shadows").select("request_id", "revision").rows() == [("mirrored", "rev-2")]
+    assert {t.name: t.rows for t in status(lake, "tests").data_sets[0].tables}["shadows"] == 1
+    counts = production.ingest(lake, "tests", production.ProductionConfig(settle_minutes=0), lambda *_: None)
+    examples = table(lake, "features", "examples")
+    assert examples.select("request_id", "item", "click").sort("item").rows() == [("r", 10, 0), ("r", 11, 1)]
+    refused = table(lake, "raw", "quarantine").filter(pl.col("source") == "production:feedback")
+    assert refused["reason"].to_list() == ["unknown request"]  # an answer that nobody saw
+    assert counts["quarantined"] == 1
+
+
+def test_a_table_of_an_older_version_gets_the_columns_that_are_new(committer, lake):
+    old = [name for name in messages.EXPOSURES if not name.startswith(("session", "features", "stage"))]
+    shown = {"request_id": "old", "user": 71, "timestamp": NOW, "items": [10]}
+    rows = messages.lake_rows(messages.clean([orjson.dumps(shown)], "exposures", messages.rules(NOW)).good, "exposures")
+    lake.table("logs", "tests", "exposures").append(rows.select(old), partition_by=["date"])
+    fresh = Committer(lake, "tests", committer.states.online, StreamConfig())
+    fresh.commit([delivery("exposures", [shown | {"request_id": "new", "features": "online"}])])
+    found = table(lake, "logs", "exposures").sort("request_id", descending=True)
+    assert found.select("request_id", "features").rows() == [("old", None), ("new", "online")]
