@@ -20,6 +20,7 @@ TYPE = "type.googleapis.com/envoy"
 BUFFER = "envoy.filters.http.buffer"
 KEY_AUTH = "envoy.filters.http.api_key_auth"
 RATE_LIMIT = "envoy.filters.http.local_ratelimit"
+MARKER = "version-"
 JSON = {
     "header": {"key": "content-type", "value": "application/json"},
     "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -104,6 +105,11 @@ def names(upstream: str, shadow: bool = False) -> tuple[str, str]:
     return _of(upstream, False, shadow), _of(upstream, True, shadow)
 
 
+def members(cluster: str) -> frozenset[str]:
+    """The upstreams that a cluster's name names."""
+    return frozenset(cluster.split("|", maxsplit=1)[0].split(">"))
+
+
 def _replicas(name: str, ports: Sequence[int], grpc: bool, limit: int = 1024) -> dict[str, Any]:
     # A model server closes a connection that it has not used for a while; Envoy must be the first.
     common = {"common_http_protocol_options": {"idle_timeout": "3s"}}
@@ -130,6 +136,15 @@ def _replicas(name: str, ports: Sequence[int], grpc: bool, limit: int = 1024) ->
         "circuit_breakers": _limits(limit),
         "typed_extension_protocol_options": _protocol(grpc, common),
     }
+
+
+def marker(version: int) -> dict[str, Any]:
+    """A cluster that nobody uses: Envoy reports a new version only of clusters that differ from those it has."""
+    return {"@type": f"{TYPE}.config.cluster.v3.Cluster", "name": f"{MARKER}{version}", "type": "STATIC"}
+
+
+def is_marker(cluster: dict[str, Any]) -> bool:
+    return bool(cluster["name"].startswith(MARKER))
 
 
 def _pair(name: str, grpc: bool) -> dict[str, Any]:
