@@ -52,7 +52,7 @@ class Spool:
         self._writing: _Open | None = None
         self._reading: _Open | None = None
         self._lines: list[Line] = []  # of the segment that is read, without those that were done
-        self._looked = -LOOK
+        self._looked = -LOOK  # when nothing was found
         try:
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".{os.getpid()}"
@@ -120,7 +120,7 @@ class Spool:
         self._writing = None
 
     def _find(self) -> None:
-        """Begin to read a segment: ours, and now and then what others left."""
+        """Begin to read a segment: ours, or what others left, for which we look once a second when there was none."""
         if self._writing is None and time.monotonic() - self._looked < LOOK:
             return
         self._looked = time.monotonic()
@@ -138,6 +138,7 @@ class Spool:
             self._reading = _Open(path, handle, os.fstat(handle).st_size)
             self._lines = list(self._sound(path)) if os.fstat(handle).st_nlink else []
             if self._lines:
+                self._looked = -LOOK
                 return
             self._close_reading()
 
