@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from slipway import workloads
 from slipway.errors import ConfigError
-from slipway.package import Package, Signature, Tensors
+from slipway.package import Golden, Package, Signature, Tensors
 from slipway.redaction import Redaction
 
 if TYPE_CHECKING:
@@ -115,13 +115,13 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Exported:
-    """What a package is sealed with, beside its files: golden holds (inputs, outputs) of recorded requests.
+    """What a package is sealed with, beside its files: golden holds recorded requests and their answers.
 
     data_uri: where the events can be read again, when that is not the folder of the run: a table and its version.
     """
 
     signature: Signature
-    golden: list[tuple[Tensors, Tensors]]
+    golden: list[Golden]
     data_sha256: str
     events: int
     data_uri: str = ""
@@ -180,6 +180,9 @@ class Workload(Protocol):
 
     def export(self, data: Path, model: Path, out: Path) -> Exported:
         """Trained models → the files of a package in out, parity with the trained model checked."""
+
+    def contract(self, data: Path, folder: Path) -> Exported:
+        """What a package of the files in folder is sealed with, its answers recorded as they will be served."""
 
     def facts(self, data: Path, model: Path) -> "Facts":
         """What the model card and the data card say that only the workload knows. Raises SourceError, TrainingError."""

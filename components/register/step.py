@@ -9,7 +9,7 @@ from slipway import storage, workload
 from slipway.cards import card
 from slipway.cards.facts import Origin
 from slipway.evaluation.results import Evaluation
-from slipway.package import Golden, Package, Snapshot, check_golden, write_golden
+from slipway.package import Package, Snapshot, check_golden, write_golden
 from slipway.settings import settings
 from slipway.tracking import Tracker
 
@@ -26,7 +26,7 @@ def run(workload_name: str, profile: str, run_id: str, dataset: Path, model: Pat
             folder = Path(scratch) / "package"
             progress("exporting to ONNX", 0.0, {})
             exported = chosen.export(dataset, model, folder)
-            write_golden(folder, [Golden(inputs, outputs) for inputs, outputs in exported.golden])
+            write_golden(folder, exported.golden)
             facts, evaluated = chosen.facts(dataset, model), Evaluation.read(evaluation)
             (folder / card.MODEL_CARD).write_text(card.model_card(facts, evaluated), "utf-8")
             (folder / card.DATA_CARD).write_text(card.data_card(facts), "utf-8")

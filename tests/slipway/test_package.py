@@ -170,6 +170,16 @@ def test_another_answer_is_refused(package, answer):
         check_golden(package, lambda _: answer)
 
 
+def test_a_graph_in_few_bits_may_be_answered_nearly_but_not_wrongly():
+    items = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
+    near = Golden({}, {"item": items, "score": np.full((2, 4), 0.5, np.float32)}, tolerance=0.1, agreement=0.75)
+    assert near.accepts("item", np.array([[2, 1, 4, 9], [5, 6, 7, 9]]))  # order is not asked, 6 of 8 are there
+    assert not near.accepts("item", np.array([[2, 1, 9, 10], [5, 6, 7, 9]]))
+    assert not near.accepts("item", items[:, :3])
+    assert near.accepts("score", np.full((2, 4), 0.57, np.float32))
+    assert not near.accepts("score", np.full((2, 4), np.nan, np.float32))
+
+
 def test_a_missing_output_is_refused(package):
     with pytest.raises(SignatureError, match="score"):
         check_golden(package, lambda _: {"title": ANSWER["title"]})

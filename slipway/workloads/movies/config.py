@@ -1,5 +1,6 @@
 """Everything that can be set for the recommender, composed; each section is defined beside the code that it steers."""
 
+from slipway.optimisation.config import OptimiseConfig
 from slipway.package import Frozen
 from slipway.workloads.movies.evaluation import EvaluateConfig
 from slipway.workloads.movies.intake import IngestConfig
@@ -16,3 +17,4 @@ class MoviesConfig(Frozen):
     production: ProductionConfig = ProductionConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    optimise: OptimiseConfig = OptimiseConfig()

@@ -1,11 +1,17 @@
-"""The requests whose answers a package records: one per way of answering. Knows ids, not answers."""
+"""The requests whose answers a package records: one per way of answering, and how closely they must be given again."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from slipway.package import Tensors
+from slipway.optimisation.session import Precision, Provider, Runtime
+from slipway.package import Golden, Tensors
+
+# Of a graph in few bits, or of a provider that a serving machine may not have: a rounding that falls to the other side
+# moves a probability in the third digit, and near-equals change places.
+NEARLY = {"tolerance": 0.1, "agreement": 0.5}
 
 
 def requests(folder: Path) -> list[Tensors]:
@@ -19,3 +25,10 @@ def requests(folder: Path) -> list[Tensors]:
         {"user_id": np.array([unknown]), "session": items[:3].reshape(1, -1)},
         {"user_id": np.array([unknown])},
     ]
+
+
+def record(folder: Path, predict: Callable[[Tensors], Tensors]) -> list[Golden]:
+    """Ask them, and note how exactly: as runtime.json runs the graphs, which is what will be served."""
+    settings = Runtime.read(folder).graphs.values()
+    exact = all(s.precision is Precision.FP32 and s.provider is Provider.CPU for s in settings)
+    return [Golden(inputs, predict(inputs), **({} if exact else NEARLY)) for inputs in requests(folder)]

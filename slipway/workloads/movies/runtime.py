@@ -1,23 +1,22 @@
-"""An ONNX graph opened for serving. Knows ONNX Runtime's options, no model."""
+"""An ONNX graph opened for serving, as the package's runtime.json says. Knows where engines are kept, no model."""
 
+import hashlib
 from pathlib import Path
 
 import onnxruntime
 
-from slipway.errors import PackageError
+from slipway.optimisation.session import Provider, Runtime, SessionSettings, open_session
+from slipway.settings import settings
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
-    """One thread per request and one process per CPU: two threads on a busy machine cost 2.8x the CPU.
+    """Unless runtime.json names this graph: the CPU, one thread per request and one process per CPU, because two
+    threads on a busy machine cost 2.8x the CPU.
 
-    Raises PackageError when there is no usable graph.
+    Raises PackageError when there is no usable graph, or runtime.json cannot be used.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # what a failing run says is logged once, by us
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise PackageError(f"{path.name} cannot be loaded: {error}", "train and package again") from error
+    how = Runtime.read(path.parent).graphs.get(path.name, SessionSettings())
+    engines = None
+    if how.provider is Provider.TENSORRT and path.exists():  # a package is never written to
+        engines = settings().home / "cache" / "tensorrt" / hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return open_session(path, how, engines)

@@ -79,16 +79,20 @@ class Movies:
         return optimise(data, model, out, config.optimise, progress)
 
     def export(self, data: Path, model: Path, out: Path) -> Exported:
-        from slipway.workloads.movies import golden
         from slipway.workloads.movies.export import export
-        from slipway.workloads.movies.predictor import MoviesPredictor
 
         export(data, model, out)
-        predictor = MoviesPredictor.open(out)
-        pairs = [(inputs, predictor.predict(inputs).outputs) for inputs in golden.requests(out)]
+        return self.contract(data, out)
+
+    def contract(self, data: Path, folder: Path) -> Exported:
+        from slipway.workloads.movies import golden
+        from slipway.workloads.movies.predictor import MoviesPredictor
+
+        predictor = MoviesPredictor.open(folder)
+        answers = golden.record(folder, lambda inputs: predictor.predict(inputs).outputs)
         source = dataset.read(data)
         uri = f"{source.tables[0].uri}@{source.tables[0].version}" if source.tables else ""
-        return Exported(predictor.signature, pairs, source.sha256, source.events, uri)
+        return Exported(predictor.signature, answers, source.sha256, source.events, uri)
 
     def facts(self, data: Path, model: Path) -> "Facts":
         from slipway.workloads.movies.facts import facts

@@ -36,7 +36,7 @@ def written(graph: export.ServedGraph, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_answers_are_pytorchs(graph: export.ServedGraph, written: Path) -> None:
-    export.check_parity(graph, written)
+    export.check_parity(graph, runtime.session(written))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_graph_that_computes_something_else_is_refused(
     with torch.no_grad():
         other.ranker.get_parameter(changed).mul_(1.01)
     with pytest.raises(PackageError, match="differ from PyTorch's"):
-        export.check_parity(other, written)
+        export.check_parity(other, runtime.session(written))
 
 
 def test_the_package_files_hold_whole_histories(movies_package: object) -> None:
