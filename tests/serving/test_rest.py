@@ -383,7 +383,22 @@ def test_metrics_count_by_status_revision_and_fallback(movies_server):
     assert (count(good), count(bad), count(mirrored)) == (before[0] + 1, before[1] + 1, before[2] + 2)
     text = movies_server.ask(path="/metrics", method="GET").body.decode()
     assert quick in text
+    movies_server.ask(v2(user([1])))
+    for stage in ("retrieval", "ranker", "rerank"):
+        assert count(f'slipway_stage_seconds_count{{model="movies",revision="rev-1",stage="{stage}"}}') >= 1
     assert 'slipway_requests_running{model="movies",revision="rev-1"}' in text
+
+
+def test_a_stage_that_misses_its_budget_shows_in_answer_and_metrics(start_server, movies_package, monkeypatch):
+    monkeypatch.setenv("SLIPWAY_BUDGET_RANKER_MS", "0.001")
+    hurried = start_server(movies_package.package)
+    reply = hurried.ask(v2(user([movies_package.users[0]])))
+    assert reply.status == 200
+    assert (reply.json["parameters"]["fallback"], reply.json["parameters"]["lost"]) == ("counts", "ranker late")
+    text = hurried.ask(path="/metrics", method="GET").body.decode()
+    labels = 'cause="late",model="movies",revision="rev-1",stage="ranker"'
+    assert f"slipway_stage_fallbacks_total{{{labels}}} 1.0" in text
+    hurried.stop()
 
 
 KEYS = [
