@@ -6,6 +6,7 @@ same documents go to KServe on a cluster and to the embedded one on the laptop.
 
 import re
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from slipway.errors import ManifestError
 from slipway.package import Manifest
@@ -14,6 +15,7 @@ RUNTIME = "slipway-server"
 MODEL_FORMAT = "slipway"
 HTTP_PORT, GRPC_PORT = 8080, 8081
 ANNOTATION = "slipway.dev"
+MAX_URI = 1024  # characters; an S3 key has no more
 
 Document = dict[str, Any]
 
@@ -39,11 +41,7 @@ def render(
     for what, text in (("name", name), ("namespace", namespace)):
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
             raise ManifestError(f"{what} {text!r} is no DNS label", "use lower-case letters, digits and '-'")
-    if not re.match(r"(file:///|s3://[^/])", storage_uri):
-        raise ManifestError(
-            f"storageUri {storage_uri!r} is neither file:///… nor s3://bucket/…",
-            "KServe has no scheme for a model registry: resolve the registered model to its object first",
-        )
+    check_storage_uri(storage_uri)
     if min_replicas < 0 or cpus < 1:
         raise ManifestError(f"min_replicas {min_replicas} and cpus {cpus} must be at least 0 and 1")
     if canary_traffic_percent is not None:
@@ -60,6 +58,35 @@ def render(
             manifest, name, namespace, storage_uri, protocol, canary_traffic_percent, deployment_mode, min_replicas
         ),
     ]
+
+
+def check_storage_uri(uri: str) -> None:
+    """Refuses what is no package's place, or could be read as another place than it seems. Raises ManifestError."""
+    if not re.match(r"(file:///|s3://[^/])", uri):
+        raise ManifestError(
+            f"storageUri {uri!r} is neither file:///… nor s3://bucket/…",
+            "KServe has no scheme for a model registry: resolve the registered model to its object first",
+        )
+    text, before = uri, ""
+    while text != before:  # who reads it may decode it once, or once more
+        text, before = unquote(text), text
+    path = text.partition("://")[2].partition("/")[2]
+    bucket = uri.removeprefix("s3://").partition("/")[0]
+    problem = ""
+    if len(uri) > MAX_URI:
+        problem = f"is longer than {MAX_URI} characters"
+    elif re.search(r"[\x00-\x20\x7f\\]", uri) or re.search(r"[\x00-\x1f\x7f\\]", text):
+        problem = "holds a space, a control character or a backslash; write %20 for a space"
+    elif "?" in uri or "#" in uri:
+        problem = "has a query or a fragment, which would be ignored"
+    elif {".", ".."} & set(path.split("/")):
+        problem = "goes through '.' or '..'"
+    elif "//" in f"/{path}" or not path.strip("/"):
+        problem = "has an empty part, or no path"
+    elif uri.startswith("s3://") and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        problem = f"names no bucket: {bucket!r}"
+    if problem:
+        raise ManifestError(f"storageUri {uri[:200]!r} {problem}", "name the package's folder itself")
 
 
 def _runtime(namespace: str, image: str, cpus: int, memory: str) -> Document:

@@ -248,6 +248,8 @@ def get_tree(uri: str, folder: Path, endpoint_url: str | None = None) -> None:
     try:
         for line in lines:
             digest, name = line.split("  ", 1)
+            if not (draft / name).resolve().is_relative_to(draft.resolve()):
+                raise IntegrityError(f"{uri} lists {name!r}, which leads out of its folder")
             source.download(name, draft / name)
             if sha256(draft / name) != digest:
                 raise IntegrityError(f"{uri}/{name} is not what was stored there")

@@ -18,6 +18,9 @@ from pydantic import (
     model_validator,
 )
 
+from slipway.errors import ManifestError
+from slipway.inferenceservice import check_storage_uri
+
 GROUP = "serving.kserve.io"
 # Real KServe fields, refused here with another message than a misspelt one.
 ELSEWHERE = frozenset(
@@ -140,6 +143,15 @@ class ModelSpec(Predictable):
     runtime: str = Field(description="a ServingRuntime of the same namespace; always named, never guessed")
     storageUri: str = Field(pattern=r"^(file:///|s3://[^/]).*")
     protocolVersion: Protocol | None = None
+
+    @field_validator("storageUri")
+    @classmethod
+    def _one_place(cls, uri: str) -> str:
+        try:
+            check_storage_uri(uri)
+        except ManifestError as error:
+            raise ValueError(error.message) from error
+        return uri
 
 
 class PredictorSpec(Closed):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from slipway.errors import ManifestError
-from slipway.inferenceservice import render
+from slipway.inferenceservice import check_storage_uri, render
 from slipway.package import Manifest, Signature, Snapshot
 
 CRDS = Path(os.environ.get("SLIPWAY_TEST_CRDS", Path(__file__).parents[3] / "shared" / "crds")) / "kserve"
@@ -118,3 +118,34 @@ def test_no_canary_is_no_field() -> None:
 def test_what_kserve_would_misunderstand_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         render(MANIFEST, **(USUAL | change))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("file:///x/../../etc", "file:///x/%2e%2e/y", "file:///x/%252e%252e/y", "file:///x/.%2E", "file:///./x"),
+        *(
+            "file:///",
+            "file:////x",
+            "file:///x//y",
+            "file:///x?y=1",
+            "file:///x#y",
+            "file:///x\\..\\y",
+            "file:///x%5c..%5cy",
+        ),
+        *("file:///x%00", "file:///x\n", "file:///a b", "file://host/x", "file:///" + "x" * 1100),
+        *("s3://bucket", "s3://bucket/", "s3://bucket/../other/key", "s3://bucket/a//b", "s3://user:pass@bucket/x"),
+        *("s3://Bucket/x", "s3://b%75cket/x", "s3://bucket/x?versionId=1", "s3:///x", "http://bucket/x", "../x", ""),
+    ],
+)
+def test_a_storage_uri_names_one_place(uri: str) -> None:
+    with pytest.raises(ManifestError, match="storageUri"):
+        check_storage_uri(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["file:///x", "file:///x/a%20b/", "s3://models/movies/0123456789ab", "file:///x/..y/z...", "s3://a.b-c/d+e=f"],
+)
+def test_usual_storage_uris_are_taken(uri: str) -> None:
+    check_storage_uri(uri)

@@ -114,3 +114,17 @@ def test_an_unreachable_endpoint_is_a_clear_error(monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(StorageError, match="SLIPWAY_S3_ENDPOINT_URL"):
         storage.store("s3://bucket", "http://127.0.0.1:9").read("key")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "sub/../../outside"])
+def test_a_tree_writes_nothing_outside_its_folder(name: str, tmp_path: Path) -> None:
+    place, outside = tmp_path / "store" / "tree", tmp_path / "here" / "outside"
+    place.mkdir(parents=True)
+    storage.put_tree(place, place.as_uri())
+    (listed,) = place.parent.glob("*tree*sha256*")
+    listed.write_text(f"{'0' * 64}  {name}\n")
+    (place.parent / "outside").write_text("x")
+    with pytest.raises(IntegrityError, match="leads out of its folder"):
+        storage.get_tree(place.as_uri(), tmp_path / "here" / "tree")
+    assert not outside.exists()
+    assert not list((tmp_path / "here").iterdir())
