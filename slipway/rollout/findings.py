@@ -18,6 +18,7 @@ from slipway.rollout.sequential import (
     critical_share,
     cumulative,
     log_evidence,
+    mean_and_variance,
     mean_ratio,
     quantile,
     quantile_ends,
@@ -75,8 +76,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Finding:
-    """(R,) worse: surely worse than the stable, and not surely within the margin. within: surely within the margin,
-    as wide as the stage lets it be. unsure is neither.
+    """(R,) worse: surely worse than the stable at all, and by what was seen beyond the margin. within: surely within
+    the margin, as wide as the stage lets it be. Neither is unsure.
+
+    Asking for sure harm and an estimate beyond the margin is what honours the margin (a little worse is waited for, not
+    sent back) and still stops a bad one long before it is sure to be beyond the margin.
     """
 
     worse: Flags
@@ -146,20 +150,21 @@ def _errors(policy: Policy, rule: Errors, stage: Stage, seen: Seen) -> Finding:
     known = (seen.candidate.requests > 0) & (seen.stable.requests > 0)
     # Either way of passing may be wrong, so each has half.
     pass_at, fail_at = -np.log(policy.alpha.promote / 2), -np.log(share_of(policy))
-    requests = seen.candidate.requests
-    rare = log_evidence(requests - failed, requests, 1 - rule.negligible) >= pass_at
+    requests, others = seen.candidate.requests, seen.stable.requests
 
-    def within(margin: float) -> Flags:
-        ratio = log_evidence(every - failed, every, 1 - chance(1 + margin, share)) >= pass_at
-        return np.asarray(known & (ratio | rare))
+    def within(slack: float) -> Flags:
+        ratio = log_evidence(every - failed, every, 1 - chance(1 + rule.margin * slack, share)) >= pass_at
+        few = min(rule.negligible * slack, 0.5)
+        return np.asarray(known & (ratio | (log_evidence(requests - failed, requests, 1 - few) >= pass_at)))
 
     more = log_evidence(failed, every, chance(1.0, share)) >= fail_at
-    return Finding(known & more & ~within(rule.margin), within(rule.margin * stage.slack))
+    beyond = failed * others > (1 + rule.margin) * seen.stable.errors * requests
+    return Finding(known & more & beyond & ~within(1), within(stage.slack))
 
 
 def _latency(policy: Policy, rule: Slowness, stage: Stage, seen: Seen) -> Finding:
-    def within(margin: float) -> Flags:
-        return np.asarray(np.isfinite(highest) & (highest <= np.maximum(least * (1 + margin), least + rule.negligible)))
+    def allowed(theirs: Array, slack: float) -> Array:
+        return np.maximum(theirs * (1 + rule.margin * slack), theirs + rule.negligible * slack)
 
     # Both arms' ends must hold, so each has half.
     alpha = policy.alpha.promote / 2
@@ -167,17 +172,20 @@ def _latency(policy: Policy, rule: Slowness, stage: Stage, seen: Seen) -> Findin
     least, _ = quantile_ends(seen.stable.latency, EDGES, rule.quantile, alpha)
     low, _ = quantile_ends(seen.candidate.latency, EDGES, rule.quantile, share_of(policy) / 2)
     _, high = quantile_ends(seen.stable.latency, EDGES, rule.quantile, share_of(policy) / 2)
-    return Finding((low > high) & ~within(rule.margin), within(rule.margin * stage.slack))
+    ours, theirs = (quantile(arm.latency, EDGES, rule.quantile) for arm in (seen.candidate, seen.stable))
+    return Finding(
+        (low > high) & (ours > allowed(theirs, 1)), np.isfinite(highest) & (highest <= allowed(least, stage.slack))
+    )
 
 
 def _reward_test(policy: Policy, stage: Stage, seen: Seen) -> Finding:
     rule = policy.tests.reward
     assert rule is not None
     widest = min(rule.margin * stage.slack, 0.999)
-    strictly, _ = reward_ends(policy, seen, policy.alpha.promote, rule.margin)
-    loosely, _ = reward_ends(policy, seen, policy.alpha.promote, widest)
+    low, _ = reward_ends(policy, seen, policy.alpha.promote, widest)
     _, high = reward_ends(policy, seen, share_of(policy), rule.margin)
-    return Finding((high < 1) & (strictly < 1 - rule.margin), loosely >= 1 - widest)
+    (ours, _), (theirs, _) = (mean_and_variance(arm.reward) for arm in (seen.candidate, seen.stable))
+    return Finding((high < 1) & (ours < (1 - rule.margin) * theirs), low >= 1 - widest)
 
 
 def _likeness(policy: Policy, total: Array, pairs: Array, floor: float) -> Finding:

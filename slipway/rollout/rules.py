@@ -36,7 +36,7 @@ class Stage(Frozen):
     max_seconds: float = Field(gt=0, description="after which `late` is the verdict, when nothing else was")
     late: Literal["hold", "ask", "roll_back"] = "ask"
     approval: bool = Field(False, description="a person must agree before the next stage")
-    slack: float = Field(1, ge=1, le=100, description="how many times the margins a candidate may still be worse")
+    slack: float = Field(1, ge=1, le=100, description="so many times the margins is enough to go on")
 
     @property
     def shadow(self) -> bool:

@@ -135,8 +135,8 @@ def quantile(cumulative: Array, bounds: Array, share: Numbers) -> Array:
     """(R,) the value below which `share` of the answers lie; bounds[-1] where it lies beyond the last but one.
 
     cumulative: (R, B) counts up to each of the (B,) bounds. Between two bounds the answers are taken as log-normal: on
-    probability paper a straight line, which leaves the order of two histograms as it is. Infinite where share > 1; else 0
-    where share ≤ 0 or there are no answers.
+    probability paper a straight line, which leaves the order of two histograms as it is. Infinite where share > 1; else
+    0 where share ≤ 0 or there are no answers.
     """
     total = cumulative[:, -1]
     wanted = np.broadcast_to(np.asarray(share, dtype=np.float64), total.shape)

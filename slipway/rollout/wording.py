@@ -41,7 +41,7 @@ def account(
     alike = _likeness(policy, seen, findings)
     margins = _margins(policy, 1)
     worse = [
-        f"{lines[name].words}, {lines[name].change}: worse, and not within {margins[name]}"
+        f"{lines[name].words}, {lines[name].change}: surely worse, and by more than {margins[name]}"
         for name, finding in findings.tests.items()
         if finding.worse[0]
     ]
@@ -141,9 +141,9 @@ def _figures(lines: dict[str, Line], seen: Seen) -> dict[str, float]:
 def _margins(policy: Policy, slack: float) -> dict[str, str]:
     tests, said = policy.tests, {}
     if tests.errors:
-        said["errors"] = f"+{tests.errors.margin * slack:.0%} or a rate below {_share(tests.errors.negligible)}"
+        said["errors"] = f"+{tests.errors.margin * slack:.0%} or a rate below {_share(tests.errors.negligible * slack)}"
     if tests.latency:
-        said["latency"] = f"+{tests.latency.margin * slack:.0%} or {_time(tests.latency.negligible)}"
+        said["latency"] = f"+{tests.latency.margin * slack:.0%} or {_time(tests.latency.negligible * slack)}"
     if tests.reward:
         said["reward"] = f"−{min(tests.reward.margin * slack, 0.999):.0%}"
     return said
