@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cli import data as lake
 from cli import simulate
+from cli.batch import batch
 from cli.cards import cards
 from cli.dashboard import dashboard
 from cli.etl import etl
@@ -189,6 +190,7 @@ def compile_(
             raise ConfigError(f"{shown} is stale", "run slipway compile and commit the result")
 
 
+app.command()(batch)
 app.command()(cards)
 app.command()(dashboard)
 app.command()(etl)
