@@ -27,7 +27,7 @@ from slipway.workload import Answered, Heard, Recorder, Served
 
 QUEUE = 10_000  # answers waiting for the thread
 BATCH = 100  # of one round: some ms of this process's time, so that no request waits long for the interpreter
-PAUSE = 0.025  # seconds between two looks at an empty queue
+PAUSE = 0.05  # seconds between two looks at an empty queue: a round has costs of its own, whatever it carries
 ANSWER = 1.0  # seconds that the broker has for one answer
 PATIENCE = (0.5, 5.0)  # seconds before the first and between later attempts
 LEAVE = 10.0  # seconds that the end may take
