@@ -129,7 +129,7 @@ class Reconciler:
     async def stop(self) -> None:
         """Every server ended, at the same time; call after run is cancelled."""
         await self._cancel_retirements()
-        ends = [revision.stop() for revision in self.by_upstream().values()]
+        ends = [revision.stop() for revision in self.by_upstream().values() if revision.running]
         await asyncio.gather(*ends, adoption.end(self._left, self.timing.stop))
         await self._http.aclose()
 

@@ -5,7 +5,6 @@ As in Knative it is ready for the first time when all its replicas are, and stay
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,6 @@ class Revision:
         self.name, self.service, self.namespace, self.template = name, service, namespace, template
         self.was_ready = False
         self.package: Path | None = None
-        self.wanted_at: float | None = None
         self.failure: Failure | None = None
         self._folders, self._endpoint_url, self._tell = folders, endpoint_url, changed
         self._fetching = asyncio.Lock()
@@ -69,7 +67,7 @@ class Revision:
 
     def start(self) -> None:
         if not self._running:
-            self._running, self.wanted_at = True, time.time()
+            self._running = True
             for replica in self.replicas:
                 replica.start()
 

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from serving.embedded import stack
+from serving.embedded.process import started
+from slipway.deployment import apply, wait_ready
 from slipway.errors import NotRunningError, PortInUseError, ServingError
 
 
@@ -89,17 +92,68 @@ def test_the_foreground_command_says_what_is_wrong_without_a_traceback(embedded:
     assert "Traceback" not in done.stderr
 
 
-def test_a_killed_supervisor_leaves_no_orphans_and_up_starts_again(
+@pytest.mark.slow
+def test_a_killed_supervisor_costs_no_request_and_the_next_one_goes_on(
+    embedded: Any, eventually: Callable[..., None]
+) -> None:
+    running = embedded.up()
+    embedded.deploy("one", minReplicas=2)
+    embedded.deploy("two", minReplicas=2, canaryTrafficPercent=50)
+    before = {embedded.ask()[1]["pid"] for _ in range(60)}
+    assert len(before) == 4
+    statuses: Counter[int] = Counter()
+    over = threading.Event()
+
+    def load() -> None:
+        while not over.wait(0.005):
+            statuses[embedded.ask()[0]] += 1
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        os.kill(running.pid, signal.SIGKILL)
+        eventually(lambda: started(running.pid) is None)
+        assert len(embedded.processes()) == 5  # Envoy and the servers
+        with pytest.raises(NotRunningError):
+            stack.status(embedded.settings)
+        gone = embedded.ask()[1]["pid"]
+        os.kill(gone, signal.SIGKILL)  # while nobody looks
+        time.sleep(0.5)
+        assert embedded.up().pid != running.pid
+        eventually(lambda: len({embedded.ask()[1]["pid"] for _ in range(40)}) == 4)
+        after = {embedded.ask()[1]["pid"] for _ in range(60)}
+        embedded.deploy("two", minReplicas=2)  # the next supervisor changes what the last one left
+        eventually(lambda: embedded.condition()["status"] == "True" and len(embedded.processes()) == 4)
+    finally:
+        over.set()
+        thread.join()
+    assert len(before & after) == 3
+    assert gone not in after
+    assert set(statuses) == {200}
+    assert {embedded.ask()[1]["answer"] for _ in range(20)} == {"two"}
+    os.kill(stack.find(embedded.settings).pid, signal.SIGKILL)
+    assert stack.down(embedded.settings)  # what it left
+    assert embedded.processes() == []
+    assert is_free(embedded.settings.http_port)
+
+
+def test_what_nobody_wants_any_more_is_ended_and_the_rest_adopted(
     embedded: Any, eventually: Callable[..., None]
 ) -> None:
     running = embedded.up()
     embedded.deploy("one")
+    apply(embedded.documents("two", "films"), stack.kubeconfig(embedded.settings))
+    wait_ready("films", "default", 30, stack.kubeconfig(embedded.settings))
+    kept, unwanted = embedded.ask()[1]["pid"], embedded.ask("films")[1]["pid"]
     os.kill(running.pid, signal.SIGKILL)
-    eventually(lambda: not embedded.processes(), 5, "orphans are left")
-    with pytest.raises(NotRunningError):
-        stack.status(embedded.settings)
+    (envoy,) = [p for p in embedded.processes() if "envoy" in p.name()]
+    envoy.kill()
+    for path in (embedded.settings.home / "serving" / "state").glob("*/default/films*.json"):
+        path.write_text("{")  # a disk that lost them
     embedded.up()
-    eventually(lambda: embedded.ask()[0] == 200)
+    eventually(lambda: unwanted not in {p.pid for p in embedded.processes()})
+    eventually(lambda: embedded.ask() == (200, {"answer": "one", "revision": "movies-00001", "pid": kept}))
+    assert embedded.ask("films")[0] == 404
 
 
 def test_an_interrupted_up_leaves_nothing(embedded: Any) -> None:

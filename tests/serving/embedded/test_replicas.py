@@ -1,0 +1,88 @@
+"""Several servers of one revision, and what becomes of one that ends, hangs, eats memory or crashes now and then."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.embedded import stack
+from serving.embedded.supervisor import api_url
+from slipway.deployment import apply, wait_ready
+
+
+def replicas(serving: Any, revision: str = "movies-00001") -> list[dict[str, Any]]:
+    """What the figures say of a revision's servers."""
+    path = "/apis/metrics.slipway.dev/v1/namespaces/default/inferenceservices/movies"
+    found = httpx.get(api_url(serving.settings) + path, trust_env=False, timeout=10).json()
+    assert found["revisions"][revision]["restarts"] == sum(one["restarts"] for one in found["replicas"][revision])
+    listed: list[dict[str, Any]] = found["replicas"][revision]
+    return listed
+
+
+def pids(serving: Any, count: int = 40) -> Counter[int]:
+    answers = [serving.ask() for _ in range(count)]
+    assert {status for status, _ in answers} == {200}
+    return Counter(body["pid"] for _, body in answers)
+
+
+@pytest.mark.slow
+def test_a_replica_that_ends_or_hangs_is_replaced_while_the_other_answers(
+    serving: Any, eventually: Callable[..., None]
+) -> None:
+    serving.deploy("one", minReplicas=2)
+    first, second = (one["pid"] for one in replicas(serving))
+    assert set(pids(serving)) == {first, second}
+    assert serving.status()["modelStatus"]["copies"] == {"totalCopies": 2}
+    os.kill(first, signal.SIGKILL)
+    pids(serving)  # all answered
+    assert serving.condition()["status"] == "True"  # as in Knative: one that answers is enough
+    eventually(lambda: [one["phase"] for one in replicas(serving)] == ["Ready", "Ready"])
+    assert [one["restarts"] for one in replicas(serving)] == [1, 0]
+    os.kill(second, signal.SIGSTOP)
+    eventually(lambda: replicas(serving)[1]["phase"] == "Unready")
+    third = replicas(serving)[0]["pid"]
+    eventually(lambda: set(pids(serving, 10)) == {third})  # no new requests for who hangs
+    eventually(lambda: [one["restarts"] for one in replicas(serving)] == [1, 1])
+    eventually(lambda: len(pids(serving, 10)) == 2)
+    assert second not in {one["pid"] for one in replicas(serving)}
+    assert all(one["since"]["Starting"] <= one["since"]["Ready"] and one["memory"] > 1e6 for one in replicas(serving))
+
+
+def test_one_with_more_memory_than_its_limit_is_ended_with_that_reason(
+    serving: Any, eventually: Callable[..., None]
+) -> None:
+    documents = serving.documents("one")
+    documents[0]["spec"]["containers"][0]["resources"] = {"limits": {"memory": "128Mi", "cpu": "1500m"}}
+    kubeconfig = stack.kubeconfig(serving.settings)
+    apply(documents, kubeconfig)
+    wait_ready("movies", "default", 30, kubeconfig)
+    before = serving.ask(headers={"x-eat-mib": "200"})[1]["pid"]
+    eventually(lambda: serving.condition().get("reason") == "OOMKilled")
+    assert "its limit is 128 MiB: raise resources.limits.memory" in serving.condition()["message"]
+    eventually(lambda: serving.condition()["status"] == "True")
+    assert serving.ask()[1]["pid"] != before
+    assert serving.status()["modelStatus"]["lastFailureInfo"]["exitCode"] == 137
+
+
+def test_the_stable_one_answers_for_a_canary_that_crashes_after_100_requests(
+    serving: Any, eventually: Callable[..., None]
+) -> None:
+    serving.deploy("one")
+    serving.deploy("brittle", canaryTrafficPercent=50)
+    found: Counter[Any] = Counter()
+
+    def crashed() -> bool:
+        for _ in range(50):
+            status, body = serving.ask()
+            found[status, body.get("answer")] += 1
+        return bool(serving.condition().get("reason") == "CrashLoopBackOff")
+
+    eventually(crashed)
+    assert "is started again (1): the server ended with exit code 3" in serving.condition()["message"]
+    assert set(found) == {(200, "one"), (200, "brittle")}
+    eventually(lambda: serving.condition()["status"] == "True")
+    assert replicas(serving, "movies-00002")[0]["restarts"] == 1
