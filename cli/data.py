@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -148,18 +148,32 @@ def compact(
 @data.command()
 def retain(
     keep: Annotated[str, typer.Option(help="How long old versions stay readable: 30d, 12h.")] = "30d",
+    logs: Annotated[
+        str | None, typer.Option(help="Exposures, shadows and feedback of older days go: 90d. Default: all stay.")
+    ] = None,
     data_set: DataSet = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove files of old versions, and what killed writers left. Versions with a snapshot stay readable.
 
+    With --logs, what was captured on older days goes from the tables first, and from the disk after --keep.
+
     [bold]Examples[/bold]
 
       slipway data retain --dry-run
       slipway data retain --keep 7d --data-set ml-1m
+      slipway data retain --logs 90d --keep 7d
     """
+    from slipway.lake.retention import expire
+
     name, age = _named(data_set), _duration(keep)
     lake = Lake()
+    if logs is not None:
+        before = (datetime.now(UTC) - _duration(logs)).date()
+        for one in (one for area, one in _tables(name, None) if area == "logs"):
+            rows = expire(one, before, dry_run=dry_run)
+            verb = "would go" if dry_run else "removed"
+            console.print(f"logs/{one.name}: {rows:,} rows before {before} {verb}", highlight=False, soft_wrap=True)
     pinned = lake.snapshots(name)
     for area, one in _tables(name, None):
         removed = one.vacuum(age, pinned, dry_run=dry_run)

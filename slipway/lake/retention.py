@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -45,6 +45,20 @@ def vacuum(table: "Table", keep: timedelta, pinned: Sequence["Snapshot"] = (), *
         oldest = min((snapshot.committed for snapshot in mine), default=datetime.now(UTC))
         _forget(table, max(keep, datetime.now(UTC) - oldest))
     return Removed(tuple(sorted(files)), size)
+
+
+def expire(table: "Table", before: date, *, dry_run: bool = False) -> int:
+    """Remove the partitions of dates before that one, in a new version; how many rows. Old versions have them until
+    `vacuum`. Raises StorageError, also for a table that is not partitioned by date.
+    """
+    if table.partition_by != ["date"]:
+        raise StorageError(f"{table.uri} is not partitioned by date", "only logs expire")
+    files = table.files()
+    rows = files.filter(files["partition.date"] < before)["rows"].sum() if files.height else 0
+    if rows and not dry_run:
+        with table.writing():
+            table.open().delete(f"date < '{before.isoformat()}'")
+    return int(rows)
 
 
 def _forget(table: "Table", keep: timedelta) -> None:

@@ -113,3 +113,25 @@ def test_a_writer_that_was_killed_leaves_files_that_go_when_they_are_old(folder_
     assert table.vacuum(timedelta(hours=2)).files == ("date=2001-01-01/part-00000-killed.parquet",)
     assert table.scan().collect().height == 2
     assert not left.exists()
+
+
+def test_logs_expire_by_whole_days_and_leave_the_disk_with_their_versions(folder_lake, events):
+    from slipway.lake.retention import expire
+
+    table = folder_lake.table("logs", "x", "exposures")
+    for day in (1, 2, 3):
+        table.append(events(4, day=day), ["date"])
+    dates = sorted(table.scan().collect()["date"].unique())
+    version = table.version
+    assert expire(table, dates[2], dry_run=True) == 8
+    assert table.scan().collect().height == 12
+    assert expire(table, dates[2]) == 8
+    assert table.scan().collect()["date"].unique().to_list() == [dates[2]]
+    assert table.scan(version).collect().height == 12
+    assert expire(table, dates[2]) == 0
+    table.vacuum(timedelta(0))
+    assert len(list(table.folder.rglob("part-*.parquet"))) == 1
+    items = folder_lake.table("processed", "x", "items")
+    items.append(pl.DataFrame({"item": [1]}))
+    with pytest.raises(StorageError, match="not partitioned by date"):
+        expire(items, dates[0])
