@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 class Failure:
     """at: seconds since the epoch."""
 
+    reason: str
     message: str
     exit_code: int | None
     at: float
@@ -135,7 +136,7 @@ class Revision:
         if phase is Phase.READY:
             self.was_ready = self._reached = True
         if phase in (Phase.BACKOFF, Phase.FAILED) and (worst := self.telling).message:
-            self.failure = Failure(worst.message, worst.exit_code, worst.since[worst.phase])
+            self.failure = Failure(worst.reason, worst.message, worst.exit_code, worst.since[worst.phase])
         if phase is Phase.FAILED and self._settling is None:
             self._settling = asyncio.create_task(self._end_rest())
         self._tell()

@@ -132,7 +132,7 @@ def _model_status(newest: Revision | None, routed: Sequence[Target], problem: st
     if newest and (failure := newest.failure):
         info: Object = {
             "reason": "ModelLoadFailed",
-            "message": failure.message,
+            "message": f"{failure.reason}: {failure.message}",  # the reasons above are all that KServe has
             "modelRevisionName": newest.name,
             "time": datetime.fromtimestamp(failure.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }

@@ -19,8 +19,7 @@ def test_a_killed_server_is_started_again(serving: Any, eventually: Callable[...
     serving.deploy("one")
     first = serving.ask()[1]["pid"]
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: serving.condition().get("status") == "False")
-    assert "signal 9" in serving.condition()["message"]
+    eventually(lambda: "signal 9" in serving.status()["modelStatus"].get("lastFailureInfo", {}).get("message", ""))
     eventually(lambda: serving.ask()[0] == 200)
     assert serving.ask()[1]["pid"] != first
     eventually(lambda: serving.condition().get("status") == "True")

@@ -61,11 +61,13 @@ def test_one_with_more_memory_than_its_limit_is_ended_with_that_reason(
     apply(documents, kubeconfig)
     wait_ready("movies", "default", 30, kubeconfig)
     before = serving.ask(headers={"x-eat-mib": "200"})[1]["pid"]
-    eventually(lambda: serving.condition().get("reason") == "OOMKilled")
-    assert "its limit is 128 MiB: raise resources.limits.memory" in serving.condition()["message"]
+    eventually(lambda: "lastFailureInfo" in serving.status()["modelStatus"])
+    failure = serving.status()["modelStatus"]["lastFailureInfo"]
+    assert failure["message"].startswith("OOMKilled: the server had")
+    assert "its limit is 128 MiB: raise resources.limits.memory" in failure["message"]
+    assert failure["exitCode"] == 137
     eventually(lambda: serving.condition()["status"] == "True")
     assert serving.ask()[1]["pid"] != before
-    assert serving.status()["modelStatus"]["lastFailureInfo"]["exitCode"] == 137
 
 
 def test_the_stable_one_answers_for_a_canary_that_crashes_after_100_requests(
@@ -79,10 +81,11 @@ def test_the_stable_one_answers_for_a_canary_that_crashes_after_100_requests(
         for _ in range(50):
             status, body = serving.ask()
             found[status, body.get("answer")] += 1
-        return bool(serving.condition().get("reason") == "CrashLoopBackOff")
+        return "lastFailureInfo" in serving.status()["modelStatus"]
 
     eventually(crashed)
-    assert "is started again (1): the server ended with exit code 3" in serving.condition()["message"]
+    message = serving.status()["modelStatus"]["lastFailureInfo"]["message"]
+    assert message == "CrashLoopBackOff: the server ended with exit code 3: "
     assert set(found) == {(200, "one"), (200, "brittle")}
     eventually(lambda: serving.condition()["status"] == "True")
-    assert replicas(serving, "movies-00002")[0]["restarts"] == 1
+    assert replicas(serving, "movies-00002")[0]["restarts"] >= 1
