@@ -13,12 +13,13 @@ import typer
 from rich.console import Console
 
 from cli import data as lake
-from cli import simulate
+from cli import rollout, simulate
 from cli.batch import batch
 from cli.cards import cards
 from cli.dashboard import dashboard
 from cli.etl import etl
 from cli.experiment import experiment
+from cli.stage import stage
 from cli.tune import tune
 from slipway import config, workload
 from slipway.errors import ConfigError, SlipwayError
@@ -196,8 +197,10 @@ app.command()(dashboard)
 app.command()(etl)
 app.command()(experiment)
 app.command()(lake.ingest)
+app.command()(stage)
 app.command()(tune)
 app.add_typer(lake.data, name="data")
+app.add_typer(rollout.app, name="rollout")
 app.add_typer(simulate.app, name="simulate")
 
 

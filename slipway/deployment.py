@@ -53,6 +53,10 @@ class Services:
         """Raises AbsentError."""
         return _call(self._client, "GET", _path(API, KIND, self.namespace, name))
 
+    def list(self) -> list[Document]:
+        found: list[Document] = _call(self._client, "GET", _path(API, KIND, self.namespace, ""))["items"]
+        return found
+
     def patch(self, name: str, change: Document, resource_version: str) -> Document:
         """Merge change into the object (None removes a field), if it is still the one that was read.
 
@@ -150,7 +154,7 @@ def _remedy(name: str, namespace: str) -> str:
 
 
 def _path(api_version: str, kind: str, namespace: str, name: str) -> str:
-    return f"/apis/{api_version}/namespaces/{namespace}/{kind.lower()}s/{name}"
+    return f"/apis/{api_version}/namespaces/{namespace}/{kind.lower()}s/{name}".rstrip("/")
 
 
 def _client(kubeconfig: Path | None) -> Any:

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     rate_limit: int = Field(0, ge=0, description="requests a second that one service takes; 0: any number")
     api_port: int = Field(8081, ge=1, le=65535, description="the Kubernetes-style API of the embedded KServe")
     namespace: str = Field("default", description="Kubernetes namespace of the InferenceServices")
+    prometheus_url: str = Field("", description="figures of rollouts on a cluster; none: the embedded KServe")
     image: str = Field("slipway-pipeline:0.1.0", description="image of pipeline steps on the cluster")
     serving_image: str = Field("slipway-serving:0.1.0", description="image of the model server on the cluster")
     git_commit: str = Field("unknown", description="commit of the running code; the runner or the image sets it")

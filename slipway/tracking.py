@@ -134,7 +134,7 @@ class Tracker:
             "name an alias, a number, or a package's version; slipway run registers one",
         )
 
-    def alias(self, model: str, alias: str) -> str:
+    def alias(self, model: str, alias: str = CHAMPION) -> str:
         """The number of the version with the alias, "" when none has it. Raises TrackingError."""
         try:
             found = self.client.search_registered_models(filter_string=f"name='{model}'")
@@ -142,7 +142,7 @@ class Tracker:
             raise _tracking_error(self.uri, error) from error
         return str(found[0].aliases.get(alias, "")) if found else ""
 
-    def point(self, model: str, alias: str, number: str) -> None:
+    def point(self, model: str, number: str, alias: str = CHAMPION) -> None:
         """Give the alias to a version, or with "" to none. Twice is once."""
         try:
             if number:

@@ -6,6 +6,7 @@ the service's model, or as the URI of a package that no registry knows.
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -13,10 +14,12 @@ from slipway import inferenceservice, storage
 from slipway.errors import ObjectNotFoundError, RolloutError, TrackingError
 from slipway.inferenceservice import ANNOTATION, Document
 from slipway.package import MANIFEST, Manifest
-from slipway.rollout import holder, service
+from slipway.rollout import service
 from slipway.rollout.policy import Policy
 from slipway.rollout.state import ENDED, Applied, Phase, State, Version
-from slipway.tracking import CHAMPION, Tracker
+
+if TYPE_CHECKING:
+    from slipway.tracking import Tracker
 
 _MODEL = re.compile(r"models:/(?P<model>[^/@]+)[/@](?P<which>.+)")
 
@@ -34,7 +37,7 @@ class Candidate:
         return rendered[1]
 
 
-def resolve(text: str, model: str, tracker: Tracker, endpoint_url: str | None = None) -> Candidate:
+def resolve(text: str, model: str, tracker: "Tracker", endpoint_url: str | None = None) -> Candidate:
     """model: the one whose version a bare number or alias means. Raises RolloutError, TrackingError, StorageError."""
     named = _MODEL.fullmatch(text)
     if re.match(r"(file:///|s3://[^/])", text):
@@ -106,9 +109,9 @@ def stable_uri(name: str, found: Document) -> str:
 
 
 def first_state(
-    name: str, candidate: Candidate, found: Document, policy: Policy, tracker: Tracker, rollout: str, now: float
+    name: str, candidate: Candidate, found: Document, policy: Policy, tracker: "Tracker", rollout: str, now: float
 ) -> State:
-    """Where a judged rollout begins. Raises RolloutError, TrackingError."""
+    """Where a judged rollout begins; nobody drives it yet. Raises RolloutError, TrackingError."""
     check(candidate, name, found)
     version = candidate.version
     uri = stable_uri(name, found)
@@ -118,12 +121,11 @@ def first_state(
         phase=Phase.DEPLOYING,
         candidate=version,
         stable=stable,
-        champion=tracker.alias(version.model, CHAMPION) if version.number else None,
+        champion=tracker.alias(version.model) if version.number else None,
         policy=policy.name,
         since=now,
         started=now,
         renewed=now,
         applied=Applied(uri=version.uri, percent=0),
         stable_revision=service.observe(found, fresh=True).rolledout,
-        holder=holder.me(),
     )

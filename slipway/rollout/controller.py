@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from slipway.deployment import Services, is_fresh
 from slipway.errors import AbsentError, HeldError, RolloutError, SlipwayError, StaleError
@@ -26,12 +27,17 @@ from slipway.rollout.record import Entry, Record, entry
 from slipway.rollout.rewards import LAG, Logs
 from slipway.rollout.state import RETREATS, STAGES, Phase, State
 from slipway.rollout.telemetry import Reading, Telemetry
-from slipway.tracking import CHAMPION, Tracker
+
+if TYPE_CHECKING:
+    from slipway.tracking import Tracker  # imports MLflow, which takes seconds
 
 PATIENCE = 60.0  # seconds; the longest pause between two attempts at what cannot be reached
 NOTED = 30.0  # seconds after which an unchanged verdict is noted again
 
+ATTEMPTS = 8  # of a write against others
+
 Say = Callable[[Entry], None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Places:
     telemetry: Telemetry
     lake: Lake
     data_set: str
-    tracker: Tracker | None
+    tracker: "Tracker | None"
     every: float = 5.0
     lag: float = LAG
     kubeconfig: Path | None = None
@@ -80,14 +86,28 @@ def begin(places: Places, policy: Policy, state: State, found: Document, describ
 
     describing: the candidate's InferenceService as rendered, for its labels and annotations.
     """
-    places.record(state.id).begin(policy, found)
+    places.record(state.id).begin(policy, state, found)
     patch = service.describe(service.change(state, service.applied(found)), describing, policy.sticky_header)
     places.services.patch(places.name, patch, found["metadata"]["resourceVersion"])
     return state
 
 
+def insist(change: Callable[[], Result]) -> Result:
+    """change reads the service and writes it; others write it too, so it is tried a few times. Raises StaleError."""
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return change()
+        except StaleError:
+            time.sleep(0.1 * (attempt + 1))
+    return change()
+
+
 def resume(places: Places) -> State:
     """Become the controller of a rollout whose own is dead. Raises RolloutError, HeldError."""
+    return insist(lambda: _resume(places))
+
+
+def _resume(places: Places) -> State:
     found = places.services.get(places.name)
     held = service.state(found)
     if held is None:
@@ -121,6 +141,7 @@ class Controller:
     _last: State | None = None
     _first: tuple[str, float] = ("", 0.0)  # resourceVersion of our last change of the spec, and when
     _noted: tuple[str, float] = ("", 0.0)
+    _refused: bool = False  # the last write: somebody else was first, and what was noted is yet to be done
     _unwritten: list[Entry] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -180,7 +201,7 @@ class Controller:
         )
         self._note(held, done, told, now)
         if done.alias and self.places.tracker:
-            self.places.tracker.point(done.alias.model, CHAMPION, done.alias.number)
+            self.places.tracker.point(done.alias.model, done.alias.number)
         if done.state != held or heard or now - held.renewed > holder.BEAT:
             self._patch(done.state.model_copy(update={"renewed": now}), found, heard)
         self._tell(told)
@@ -195,7 +216,7 @@ class Controller:
         champion, reading, problem = None, None, ""
         if held.champion is not None and held.candidate.number and self.places.tracker:
             try:
-                champion = self.places.tracker.alias(held.candidate.model, CHAMPION)
+                champion = self.places.tracker.alias(held.candidate.model)
             except SlipwayError as error:
                 problem = error.message
         if held.phase in {*STAGES, Phase.DEPLOYING, Phase.PAUSED}:
@@ -243,7 +264,7 @@ class Controller:
         """Store the entry when it says something new; only a retreat goes on where that fails."""
         moved = (done.state.phase, done.state.stage) != (held.phase, held.stage)
         says = f"{done.state.phase}/{done.state.stage}/{told.verdict}/{told.note}/{told.alias}"
-        if not moved and says == self._noted[0] and now - self._noted[1] < NOTED:
+        if says == self._noted[0] and (self._refused or (not moved and now - self._noted[1] < NOTED)):
             return
         self._unwritten.append(told)
         self._write(wait=moved and done.state.phase not in {*RETREATS, Phase.PAUSED})
@@ -266,7 +287,9 @@ class Controller:
         patch = service.change(state, before, heard)
         if state.phase in {Phase.RESTORING} and state.applied.uri != before.uri and (old := self.record.before()):
             patch = service.describe(patch, old)
+        self._refused = True
         answer = self.places.services.patch(self.places.name, patch, found["metadata"]["resourceVersion"])
+        self._refused = False
         if "spec" in patch:
             self._first = (answer["metadata"]["resourceVersion"], self.clock())
         self._last = state

@@ -14,16 +14,17 @@ from slipway.errors import SlipwayError
 from slipway.rollout.policy import Policy
 from slipway.rollout.record import Entry, Record
 from slipway.rollout.state import ENDED, Phase, State
-from slipway.tracking import Run, Tracker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from slipway.tracking import Run, Tracker
 
 EVERY = 5.0  # seconds between two points of a curve
 FOLDER = "rollout"
 
 
-def open_run(tracker: Tracker, service: str, state: State, policy: Policy) -> str:
+def open_run(tracker: "Tracker", service: str, state: State, policy: Policy) -> str:
     """The run's id. Raises TrackingError."""
     tags = {
         "kind": "rollout",
@@ -40,7 +41,7 @@ def open_run(tracker: Tracker, service: str, state: State, policy: Policy) -> st
 class Journal:
     """say it each entry; finish it once."""
 
-    def __init__(self, tracker: Tracker, state: State) -> None:
+    def __init__(self, tracker: "Tracker", state: State) -> None:
         self.run: Run | None = tracker.run(state.run) if state.run else None
         self.started = state.started
         self._phase, self._at = "", 0.0

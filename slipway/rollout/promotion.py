@@ -33,7 +33,6 @@ from slipway.rollout.controller import Controller, Places
 from slipway.rollout.policy import Policy, Stage
 from slipway.rollout.record import Entry
 from slipway.rollout.state import STATE, Applied, Phase, State, Version
-from slipway.tracking import CHAMPION
 
 DIRECT = Policy(name="direct", stages=(Stage(name="full", percent=100, max_seconds=1),))
 """Nobody is compared with anybody: for a first deployment, and for whoever says rollout=direct."""
@@ -59,7 +58,7 @@ def deploy(
     state = _first(places, candidate, found, now)
     if found is not None and not _is_direct(found):
         controller.check_free(places.name, found, now)
-    places.record(state.id).begin(DIRECT, found or {})
+    places.record(state.id).begin(DIRECT, state, found or {})
     *others, wanted = documents
     predictor = wanted["spec"]["predictor"]
     if state.applied.percent is not None:
@@ -87,7 +86,7 @@ def _first(places: Places, candidate: Candidate, found: Document | None, now: fl
         phase=Phase.PROMOTING,
         candidate=candidate.version,
         stable=Version(uri=before.uri) if before and before.uri != candidate.version.uri else None,
-        champion=places.tracker.alias(model, CHAMPION) if places.tracker and candidate.version.number else None,
+        champion=places.tracker.alias(model) if places.tracker and candidate.version.number else None,
         policy=DIRECT.name,
         since=now,
         started=now,

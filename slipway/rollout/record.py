@@ -2,6 +2,7 @@
 
 policy.json          the policy as it was when the rollout began
 before.json          the InferenceService as it was found
+state.json           the first state: which package, since when
 log/<number>.json    an entry per transition, per verdict that differs, and every half minute, with its evidence
 latest.json          what the controller saw last; written over and over
 """
@@ -83,7 +84,8 @@ class Record:
     def _key(self, name: str) -> str:
         return f"{ROOT}/{self.service}/{self.rollout}/{name}"
 
-    def begin(self, policy: Policy, before: Document) -> None:
+    def begin(self, policy: Policy, state: State, before: Document) -> None:
+        self.store.write(self._key("state.json"), state.model_dump_json(exclude_defaults=True).encode())
         self.store.write(self._key("before.json"), json.dumps(before, indent=1).encode())
         self.store.write(self._key("policy.json"), policy.model_dump_json(indent=1).encode())
 
@@ -96,6 +98,13 @@ class Record:
                 f"end it by hand: set canaryTrafficPercent of isvc {self.service} to 0, then: "
                 f"kubectl annotate isvc {self.service} slipway.dev/rollout-",
             ) from error
+
+    def first(self) -> State | None:
+        """None when it is lost."""
+        try:
+            return State.model_validate_json(self.store.read(self._key("state.json")))
+        except (StorageError, ValidationError):
+            return None
 
     def before(self) -> Document | None:
         """None when it is lost: it is a convenience."""

@@ -103,6 +103,19 @@ def describe(patch: Document, of: Document, sticky: str = "") -> Document:
     return patch | {"metadata": metadata}
 
 
+def hearable(name: str, state: State | None, word: str, by: str, reason: str) -> Word:
+    """The word, if the rollout can do something with it. Raises RolloutError."""
+    if state is None or state.ended:
+        last = f"; the last one, {state.id}, is {state.phase}" if state else ""
+        raise RolloutError(f"{name} is in no rollout{last}", "slipway rollout start begins one")
+    if word == "approve" and state.phase not in (Phase.AWAITING, Phase.PAUSED):
+        raise RolloutError(
+            f"rollout {state.id} of {name} asks for nothing: it is {state.phase}",
+            f"watch it: slipway rollout status {name} --watch; to end it: slipway rollout abort {name}",
+        )
+    return Word.model_validate({"rollout": state.id, "word": word, "by": by[:200], "reason": reason[:2000]})
+
+
 def said(word: Word) -> Document:
     return {"metadata": {"annotations": {WORD: json.dumps(word.model_dump())}}}
 
