@@ -226,10 +226,11 @@ class Drill:
     async def kill_replica(self) -> None:
         serving = {name for name, _ in self.shares()}
         victim = next(one for name in sorted(serving) for one in self.figures()["replicas"][name])
+        number = len(self.replicas())
         await self.step(
             "kill -9 of a replica",
             lambda: os.kill(victim["pid"], signal.SIGKILL),
-            lambda: victim["pid"] not in (pids := [one["pid"] for one in self.replicas()]) and len(pids) >= 2,
+            lambda: victim["pid"] not in (pids := [one["pid"] for one in self.replicas()]) and len(pids) == number,
         )
         self.done["replicas killed"] += 1
 
@@ -421,7 +422,7 @@ async def drill_alone(drill: Drill, package: str) -> None:
 
 
 def report(found: dict[str, Any], options: argparse.Namespace, facts: str) -> str:
-    done = ", ".join(f"{count} {what}" for what, count in found["done"].items())
+    done = ", ".join(f"{what}: {count}" for what, count in found["done"].items())
     rows = "\n".join(f"| {asked} % | {got:.2f} % | {got - asked:+.2f} |" for asked, got in found["split"].items())
     sizes = "\n".join(f"| {number + 1} | {rss:.0f} | {pss:.0f} |" for number, (rss, pss) in enumerate(found["memory"]))
     without, with_copies = found["mirror"]["0"], found["mirror"]["100"]
@@ -435,7 +436,7 @@ def report(found: dict[str, Any], options: argparse.Namespace, facts: str) -> st
 `python -m benchmarks.rollouts --package <package of the simulated people>`; {facts}.
 
 An open load of {options.rate:g} requests a second for {found["seconds"]:.0f} s: **{found["requests"]:,} requests,
-{found["failed"]} failed** ({found["not_sent"]} not sent), over {done}. Two model servers per revision.
+{found["failed"]} failed** ({found["not_sent"]} not sent). {done[0].upper()}{done[1:]}. Two model servers per revision.
 p50 {milliseconds[50]:.1f} ms, p95 {milliseconds[95]:.1f} ms, p99 {milliseconds[99]:.1f} ms, while revisions of the same
 machine start beside those that answer.
 
@@ -466,8 +467,8 @@ turns:
 | no copies | {1e3 * without[49]:.2f} | {1e3 * without[94]:.2f} |
 | each request copied | {1e3 * with_copies[49]:.2f} | {1e3 * with_copies[94]:.2f} |
 
-The difference of the medians is {difference:+.2f} ms. Envoy waits for no copy's answer; what is left is that two servers
-share the machine's cores.
+The difference of the medians is {difference:+.2f} ms. Envoy waits for no copy's answer; what is left is that two
+servers share the machine's cores.
 """
 
 

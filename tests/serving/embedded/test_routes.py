@@ -5,7 +5,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
+
+from serving.embedded.routes import Replica, Route, Upstream
 
 Run = Callable[..., None]
 BOTH = (("m-2", 50), ("m-1", 50))
@@ -167,5 +171,70 @@ def test_a_tag_is_that_revision_and_no_other(ingress: Run) -> None:
             assert answers(await here.many([{}] * 5, host=f"{tag}-m.default.localhost")) == {(200, wanted): 5}
         b.end()
         assert (await here.ask(host="latest-m.default.localhost"))[0] == 503
+
+    ingress(scenario)
+
+
+class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers any method with its own name."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.asked = name, list[dict[str, str]]()
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            self.asked.append({"method": details.method} | dict(context.invocation_metadata() or ()))
+            return self.name.encode()
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def test_grpc_is_split_copied_refused_and_tried_again_as_http_is(ingress: Run) -> None:
+    async def scenario(here: Any) -> None:
+        servicers, servers, upstreams = [Servicer("m-1"), Servicer("m-2")], [], {}
+        for servicer in servicers:
+            server = grpc.aio.server(handlers=[servicer])
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+            servers.append(server)
+            name = f"default.{servicer.name}"
+            upstreams[name] = Upstream(name, (Replica(1, port),))
+        split = Route("default.m", (here.host,), (("default.m-2", 50), ("default.m-1", 50)))
+        await here.gateway.apply(upstreams, [split])
+        target, options = f"127.0.0.1:{here.gateway.edge.port}", [("grpc.default_authority", here.host)]
+        async with grpc.aio.insecure_channel(target, options=options) as channel:
+
+            async def call(method: str = "ModelInfer", **metadata: str) -> str:
+                infer = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+                answer: bytes = await infer(b"", metadata=tuple(metadata.items()), timeout=10)
+                return answer.decode()
+
+            answers = Counter([await call() for _ in range(100)])
+            assert answers["m-2"] == pytest.approx(50, abs=25)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call("RepositoryModelUnload")
+            assert {one["method"] for servicer in servicers for one in servicer.asked} == {
+                "/inference.GRPCInferenceService/ModelInfer"
+            }
+
+            copied = Route("default.m", (here.host,), (("default.m-1", 100),), mirror=("default.m-2", 100))
+            await here.gateway.apply(upstreams, [copied])
+            before = len(servicers[1].asked)
+            assert {await call() for _ in range(20)} == {"m-1"}
+            await asyncio.sleep(0.3)
+            assert len(servicers[1].asked) == before + 20
+            assert (await here.gateway.stats())["default.m-2"].shadow.requests == 20
+
+            await here.gateway.apply(upstreams, [split])
+            await servers[1].stop(None)
+            assert {await call() for _ in range(50)} == {"m-1"}
+            assert (await here.gateway.stats())["default.m-2"].unanswered > 0
+
+            await here.gateway.apply(upstreams, [Route("default.m", (here.host,), split.weights, token="t" * 20)])
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call()
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert await call(authorization="Bearer " + "t" * 20) == "m-1"
+        await servers[0].stop(None)
 
     ingress(scenario)
