@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from serving.embedded import stack
 from serving.embedded.supervisor import api_url
@@ -105,25 +105,33 @@ def recommend(console: Console, env: Settings, user: int | None, k: int, session
     table = Table(
         f"history ({len(past)}, newest first)",
         "recommended next",
-        "score",
-        "from",
+        Column("score", no_wrap=True),
+        Column("from", no_wrap=True),
         title=f"User {chosen}",
         title_justify="left",
+        caption="from: R ranker, C counts, P popular",
+        caption_justify="left",
     )
     for row in range(max(len(newest), len(outputs["title"]))):
         cells = [newest[row] if row < len(newest) else ""]
         if row < len(outputs["title"]):
-            cells += [outputs["title"][row], f"{outputs['score'][row]:.3f}", outputs["source"][row]]
+            cells += [outputs["title"][row], f"{outputs['score'][row]:.3f}", _initials(outputs["source"][row])]
         table.add_row(*cells)
     console.print(table)
     facts = body.get("parameters", {})
-    console.print(f"Package {facts.get('package_version')}, fallback: {facts.get('fallback')}", highlight=False)
+    lost = f" ({facts['lost']})" if "lost" in facts else ""
+    console.print(f"Package {facts.get('package_version')}, fallback: {facts.get('fallback')}{lost}", highlight=False)
     request = httpx.Request("POST", deployed.url + path, json={"inputs": inputs})
     console.print(
         f"\ncurl -s -H 'Host: {deployed.host}' {deployed.url}{path} \\\n  -d '{request.content.decode()}'",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _initials(source: str) -> str:
+    """Who found an item, in the room that 80 columns leave: the titles are what people read."""
+    return "+".join(name[0].upper() for name in source.split("+") if name != "none")
 
 
 def _typical_user(histories: Histories) -> int:
