@@ -93,6 +93,7 @@ class Replica:
         self.restarts = 0
         self.memory = 0
         self.since: dict[Phase, float] = {}
+        self.failed_at = 0.0
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -100,6 +101,11 @@ class Replica:
     def name(self) -> str:
         """Of its record and its log."""
         return f"{self.context.namespace}.{self.context.revision}.{self.index}"
+
+    @property
+    def told(self) -> Phase:
+        """Its phase to the world: one that is on its way up again is still backing off, as a pod's condition says."""
+        return Phase.BACKOFF if self.message and self.phase in (Phase.FETCHING, Phase.STARTING) else self.phase
 
     @property
     def pid(self) -> int | None:
@@ -150,8 +156,12 @@ class Replica:
 
     def _enter(self, phase: Phase, message: str = "", reason: str = "") -> None:
         log.log(logging.WARNING if message else logging.INFO, "%s: %s %s", self.name, phase, message)
-        self.phase, self.message, self.reason = phase, message, reason
+        self.phase = phase
+        if phase not in (Phase.FETCHING, Phase.STARTING):  # why it is started again stays said until it is ready
+            self.message, self.reason = message, reason
         self.since[phase] = time.time()
+        if phase in (Phase.BACKOFF, Phase.FAILED):
+            self.failed_at = self.since[phase]
         self.context.changed()
 
     async def _run(self) -> None:

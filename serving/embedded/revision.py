@@ -92,7 +92,7 @@ class Revision:
             return Phase.STOPPING
         if not self._running:
             return Phase.STOPPED if self.was_ready else Phase.PENDING
-        phases = {replica.phase for replica in self.replicas}
+        phases = {replica.told for replica in self.replicas}
         if Phase.FAILED in phases and not self.was_ready:
             return Phase.FAILED
         if phases == {Phase.READY} or (self._reached and Phase.READY in phases):
@@ -103,7 +103,7 @@ class Revision:
     @property
     def telling(self) -> Replica:
         """The replica that gave the revision its phase: who asks why, asks this one."""
-        return next((replica for replica in self.replicas if replica.phase is self.phase), self.replicas[0])
+        return next((replica for replica in self.replicas if replica.told is self.phase), self.replicas[0])
 
     @property
     def serving(self) -> tuple[Replica, ...]:
@@ -136,7 +136,7 @@ class Revision:
         if phase is Phase.READY:
             self.was_ready = self._reached = True
         if phase in (Phase.BACKOFF, Phase.FAILED) and (worst := self.telling).message:
-            self.failure = Failure(worst.reason, worst.message, worst.exit_code, worst.since[worst.phase])
+            self.failure = Failure(worst.reason, worst.message, worst.exit_code, worst.failed_at)
         if phase is Phase.FAILED and self._settling is None:
             self._settling = asyncio.create_task(self._end_rest())
         self._tell()

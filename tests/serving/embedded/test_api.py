@@ -41,6 +41,16 @@ def changed(**predictor: Any) -> dict[str, Any]:
     return document
 
 
+def limited(**limits: Any) -> dict[str, Any]:
+    document = copy.deepcopy(OBJECT)
+    document["spec"]["predictor"]["model"]["resources"] = {"limits": limits}
+    return document
+
+
+def annotated(name: str, value: str) -> dict[str, Any]:
+    return OBJECT | {"metadata": {"name": "m", "annotations": {name: value}}}
+
+
 def test_nothing_answers_without_the_secret_path(client: TestClient) -> None:
     for path in ("/", "/version", "/apis", ISVC.replace(TOKEN, "guess")):
         assert client.get(path).status_code == 404
@@ -133,16 +143,19 @@ def test_dry_run_stores_nothing(client: TestClient, state: State) -> None:
         (changed(explainer={}), 400, "the embedded KServe does not support it"),
         (changed(canaryTrafficPercent=101), 422, "spec.predictor.canaryTrafficPercent: Input should be less"),
         (changed(canaryTrafficPercent="10"), 422, "spec.predictor.canaryTrafficPercent: Input should be a valid int"),
+        (changed(minReplicas=-1), 422, "'MinReplicas' cannot be less than 0"),  # KServe's own words
+        (changed(maxReplicas=-1), 422, "'MaxReplicas' cannot be less than 0"),
+        (changed(minReplicas=3, maxReplicas=2), 422, "'MinReplicas' cannot be greater than MaxReplicas"),
+        (limited(memory="1 GB"), 422, "'1 GB' is not a quantity; write e.g. 500m, 2, 512Mi or 1Gi"),
+        (limited(cpu=0), 422, "limits.cpu must be more than 0"),
+        (annotated("slipway.dev/mirror-percent", "101"), 422, 'write a whole number from "0" to "100"'),
+        (annotated("slipway.dev/sticky-header", "x: y"), 422, "write a header's name in lower case"),
+        (annotated("serving.kserve.io/deploymentMode", "Standard"), 422, "deploymentMode Standard is not supported"),
         (OBJECT | {"spec": {}}, 422, "spec.predictor: Field required"),
         (OBJECT | {"apiVersion": "serving.kserve.io/v1"}, 422, "apiVersion"),
         (OBJECT | {"metadata": {"name": "../../etc"}}, 422, "metadata.name"),
         (OBJECT | {"metadata": {"name": "A"}}, 422, "metadata.name"),
         (OBJECT | {"metadata": []}, 400, "metadata must be an object"),
-        (
-            OBJECT | {"metadata": {"name": "m", "annotations": {"serving.kserve.io/deploymentMode": "Standard"}}},
-            422,
-            "deploymentMode Standard is not supported",
-        ),
     ],
 )
 def test_a_bad_object_is_refused_by_field(client: TestClient, document: Any, code: int, message: str) -> None:

@@ -50,6 +50,15 @@ def test_what_is_refused_names_the_field(serving: Any) -> None:
     assert "No resources found" in serving.kubectl("get", "isvc")
 
 
+def test_a_stale_object_does_not_replace_a_newer_one(serving: Any) -> None:
+    serving.kubectl("apply", "-f", "-", stdin=manifest(serving.documents("one")))
+    stale = serving.kubectl("get", "isvc", "movies", "-o", "json")
+    serving.kubectl("patch", "isvc", "movies", "--type", "merge", "-p", '{"spec":{"predictor":{"timeout":9}}}')
+    said = serving.kubectl("replace", "-f", "-", stdin=stale, check=False)
+    assert "please apply your changes to the latest version and try again" in said
+    assert serving.kubectl("get", "isvc", "movies", "-o", "jsonpath={.spec.predictor.timeout}") == "9"
+
+
 def test_diff_explain_and_watch(serving: Any, eventually: Callable[..., None], tmp_path: Path) -> None:
     text = manifest(serving.documents("one"))
     serving.kubectl("apply", "-f", "-", stdin=text)
