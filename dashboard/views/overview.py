@@ -84,7 +84,7 @@ def _live() -> None:
         statuses = server.by("slipway_requests_total", "status")
         failed = sum(count for status, count in statuses.items() if not status.startswith("2") and status != "OK")
         shown = (
-            ("Requests", charts.number(sum(statuses.values())), "answered by one replica since it started"),
+            ("Requests", charts.number(sum(statuses.values())), "answered by its servers since each started"),
             ("Median", "–" if p50 is None else f"{1000 * p50:.1f} ms", "from a request's headers to its answer"),
             ("p99", "–" if p99 is None else f"{1000 * p99:.1f} ms", "from a request's headers to its answer"),
             ("Refused or failed", charts.number(failed), ", ".join(sorted(statuses)) or "none"),

@@ -1,5 +1,9 @@
 """Figures of a real /metrics page, and nobody there."""
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
@@ -42,3 +46,48 @@ def test_a_page_of_metrics_is_read(port):
 
 def test_nobody_there_is_no_error(port):
     assert live.consumer() is None
+
+
+def test_all_servers_of_a_service_are_read_together(free_port, tmp_path, monkeypatch):
+    """What the API says of replicas leads to each one's own page."""
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path))
+    settings.cache_clear()
+    servers, ports = [], []
+    for value in (3, 4):
+        registry = CollectorRegistry()
+        Counter("answers", "given", registry=registry).inc(value)
+        server, thread = start_http_server(0, "127.0.0.1", registry)
+        servers.append((server, thread))
+        ports.append(server.server_port)
+    replicas = {"movies-00001": [{"port": port, "phase": "Ready"} for port in ports]}
+    replicas["movies-00002"] = [{"port": 0, "phase": "Starting"}]
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = self.path == "/secret/apis/metrics.slipway.dev/v1/namespaces/default/inferenceservices/movies"
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps({"replicas": replicas}).encode())
+
+        def log_message(self, *_):
+            pass
+
+    api = HTTPServer(("127.0.0.1", free_port), Api)
+    threading.Thread(target=api.serve_forever).start()
+    try:
+        assert live.server() is None  # no kubeconfig yet
+        (tmp_path / "serving").mkdir()
+        cluster = {"cluster": {"server": f"http://127.0.0.1:{free_port}/secret"}}
+        (tmp_path / "serving" / "kubeconfig").write_text(json.dumps({"clusters": [cluster]}))
+        reading = live.server()
+        assert live.server("films") is None
+    finally:
+        api.shutdown()
+        api.server_close()
+        for server, thread in servers:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+        settings.cache_clear()
+    assert reading is not None
+    assert reading.total("answers_total") == 7
