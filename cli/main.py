@@ -58,8 +58,14 @@ def run(
     workers: Annotated[int, typer.Option(min=0, help="Ray Train workers; 0 trains in the step's own process.")] = 0,
     gpu: Annotated[bool, typer.Option("--gpu", help="Give each worker a GPU.")] = False,
     deploy: Annotated[bool, typer.Option(help="Serve the package when the gate admits it.")] = True,
+    slo: Annotated[
+        str, typer.Option(help='What staging holds the package to: demo, staging, production, a file; "" skips it.')
+    ] = "demo",
+    canary: Annotated[
+        str, typer.Option(help='Policy of a judged rollout: default, or a file; "" gives it all traffic at once.')
+    ] = "",
 ) -> None:
-    """Run the pipeline: ingest → train → evaluate → (gate) → register → deploy.
+    """Run the pipeline: ingest → train → evaluate → (gate) → optimise → register → stage → deploy, or canary.
 
     Finished steps of an earlier run with the same inputs and code are skipped; a failed run goes on where it was.
     Exits with 3 when the gate refuses the challenger.
@@ -70,12 +76,15 @@ def run(
       slipway run --data ~/ml-1m --profile full
       slipway run --data lake
       slipway run --set train.epochs=3 --no-deploy
+      slipway run --canary default          # judged on live traffic: slipway simulate traffic --rate 50
       SLIPWAY_KFP_ENDPOINT=https://… slipway run --runner cluster --data s3://bucket/ml-25m
     """
     from pipelines.parameters import Parameters, split_overrides
 
     overrides = config.parse_assignments(assignments or [])
     workload.load(workload_name).config(profile, overrides)  # refuse a misspelt key before anything starts
+    if deploy:
+        _check_rollout(slo, canary)
     parameters = Parameters(
         workload=workload_name,
         profile=profile,
@@ -83,6 +92,8 @@ def run(
         num_workers=workers,
         use_gpu=gpu,
         deploy=deploy,
+        slo=_whole(slo),
+        policy=_whole(canary),
         **split_overrides(overrides),
     )
     if runner is Runner.cluster:
@@ -104,6 +115,22 @@ def run(
     training.show(console, outcome, parameters, settings())
     if not outcome.admitted:
         raise typer.Exit(GATE_REFUSED)
+
+
+def _check_rollout(slo: str, canary: str) -> None:
+    """Raises ConfigError before anything starts."""
+    from load_tests import slo as slos
+    from slipway.rollout import policy
+
+    if slo:
+        slos.read(slo)
+    if canary:
+        policy.read(canary)
+
+
+def _whole(name: str) -> str:
+    """A step runs in another folder: a file is named by its whole path."""
+    return str(Path(name).resolve()) if name and Path(name).is_file() else name
 
 
 @app.command()

@@ -17,10 +17,13 @@ class Parameters(Frozen):
     ingest_overrides: str = "{}"
     train_overrides: str = "{}"
     evaluate_overrides: str = "{}"
+    optimise_overrides: str = "{}"
     data: str = "simulated"
     num_workers: int = 0
     use_gpu: bool = False
     deploy: bool = True
+    slo: str = "demo"
+    policy: str = ""
 
 
 class EtlParameters(Frozen):
@@ -38,7 +41,7 @@ class EtlParameters(Frozen):
 
 def split_overrides(overrides: Mapping[str, Any]) -> dict[str, str]:
     """{"train": {…}, "simulate": {…}} → {"train_overrides": "{…}", …}: each section to the step that reads it."""
-    of_step: dict[str, dict[str, Any]] = {step: {} for step in ("ingest", "train", "evaluate")}
+    of_step: dict[str, dict[str, Any]] = {step: {} for step in ("ingest", "train", "evaluate", "optimise")}
     for section, values in overrides.items():
         of_step[section if section in of_step else "ingest"][section] = values
     return {f"{step}_overrides": json.dumps(sections) for step, sections in of_step.items()}

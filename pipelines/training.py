@@ -1,4 +1,5 @@
-"""The DAG: ingest → train → evaluate → (gate) → register → deploy. Knows order and parameters, no workload.
+"""The DAG: ingest → train → evaluate → (gate) → optimise → register → stage → deploy or canary. Knows order and
+parameters, no workload.
 
 slipway run                                   # a laptop: kfp.local, in subprocesses
 slipway run --runner cluster                  # the same compiled pipeline, on Kubeflow Pipelines
@@ -10,10 +11,13 @@ from typing import NamedTuple
 from kfp import dsl, kubernetes
 from kfp.dsl import HTML, Artifact
 
+from components.canary.component import canary
 from components.deploy.component import deploy as deploy_component
 from components.evaluate.component import evaluate
 from components.ingest.component import ingest
+from components.optimise.component import optimise
 from components.register.component import register
+from components.stage.component import stage
 from components.train.component import train
 
 RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
@@ -36,6 +40,7 @@ def training(
     ingest_overrides: str = "{}",
     train_overrides: str = "{}",
     evaluate_overrides: str = "{}",
+    optimise_overrides: str = "{}",
     data: str = "simulated",
     data_version: str = "",
     code_version: str = "",
@@ -43,11 +48,14 @@ def training(
     num_workers: int = 0,
     use_gpu: bool = False,
     deploy: bool = True,
+    slo: str = "demo",
+    policy: str = "",
 ) -> Outputs:
     """Parameters as on the Kubeflow dashboard.
 
     *_overrides: JSON over the profile for that step alone, {"train": {"epochs": 3}}, so that a change of the
-    evaluation trains nothing again. data: "simulated", or a URI of source files.
+    evaluation trains nothing again. data: "simulated", or a URI of source files. slo: what staging holds the package
+    to, "" tries nothing. policy: of the judged rollout, "" gives the package everything at once.
     data_version, code_version, champion: fingerprints that a cached step must match; the runners fill them in.
     """
     ingested = ingest(
@@ -79,6 +87,15 @@ def training(
     )
     tasks = [trained, evaluated]
     with dsl.If(evaluated.outputs["Output"] == True, name="gate"):  # noqa: E712 - KFP builds a condition from ==
+        optimised = optimise(
+            workload=workload,
+            profile=profile,
+            overrides=optimise_overrides,
+            code_version=code_version,
+            run_id=trained.outputs["Output"],
+            dataset=ingested.outputs["dataset"],
+            model=trained.outputs["model"],
+        )
         registered = register(
             workload=workload,
             profile=profile,
@@ -86,15 +103,36 @@ def training(
             run_id=trained.outputs["Output"],
             dataset=ingested.outputs["dataset"],
             model=trained.outputs["model"],
+            servable=optimised.outputs["servable"],
             evaluation=evaluated.outputs["evaluation"],
         )
-        tasks.append(registered)
+        tasks += [optimised, registered]
         with dsl.If(deploy == True, name="deploy"):  # noqa: E712
-            deployed = deploy_component(
-                workload=workload, package_uri=registered.outputs["Output"], run_id=trained.outputs["Output"]
+            staged = stage(
+                workload=workload,
+                package_uri=registered.outputs["Output"],
+                run_id=trained.outputs["Output"],
+                slo=slo,
             )
-            # The cluster's state is not among a step's inputs: applying is always done, and costs little.
-            deployed.set_caching_options(False)
+            served = [staged]
+            with dsl.If(policy == "", name="at-once"):
+                served.append(
+                    deploy_component(
+                        workload=workload, package_uri=staged.outputs["Output"], run_id=trained.outputs["Output"]
+                    )
+                )
+            with dsl.Else(name="judged"):
+                served.append(
+                    canary(
+                        workload=workload,
+                        package_uri=staged.outputs["Output"],
+                        run_id=trained.outputs["Output"],
+                        policy=policy,
+                    )
+                )
+            for task in served:
+                # The cluster's state is not among a step's inputs: these are always done.
+                task.set_caching_options(False)
     for task in tasks:
         kubernetes.use_field_path_as_env(task, "SLIPWAY_PIPELINE_RUN", RUN_ID_LABEL)
     return Outputs(

@@ -14,11 +14,20 @@ def register(
     run_id: str,
     dataset: Input[Dataset],
     model: Input[Model],
+    servable: Input[Model],
     evaluation: Input[Artifact],
 ) -> str:
-    """Package the admitted challenger and register it; returns the package's URI."""
+    """Seal the admitted challenger as a package and register it; returns the package's URI."""
     from pathlib import Path
 
     from components.register.step import run
 
-    return run(workload, profile, run_id, Path(dataset.path), Path(model.path), Path(evaluation.path))
+    return run(
+        workload,
+        profile,
+        run_id,
+        Path(dataset.path),
+        Path(model.path),
+        Path(servable.path),
+        Path(evaluation.path),
+    )

@@ -1,5 +1,6 @@
-"""Trained models → a sealed package with its cards in the object store, and a version in the MLflow registry."""
+"""Servable files → a sealed package with its cards in the object store, and a version in the MLflow registry."""
 
+import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,16 +17,22 @@ from slipway.tracking import Tracker
 CARDS = "cards"  # folder of the MLflow run's artifacts
 
 
-def run(workload_name: str, profile: str, run_id: str, dataset: Path, model: Path, evaluation: Path) -> str:
-    """Returns the package's URI. The registry's alias `challenger` points at it afterwards, not before."""
+def run(
+    workload_name: str, profile: str, run_id: str, dataset: Path, model: Path, servable: Path, evaluation: Path
+) -> str:
+    """servable: what the optimise step left of model. Returns the package's URI.
+
+    The registry's alias `challenger` points at it afterwards, not before.
+    """
     with step("register") as progress, tempfile.TemporaryDirectory(prefix="slipway-register-") as scratch:
         env = settings()
         chosen = workload.load(workload_name)
         tracker = Tracker(env.tracking, workload_name)
         with tracker.run(run_id) as tracked:
             folder = Path(scratch) / "package"
-            progress("exporting to ONNX", 0.0, {})
-            exported = chosen.export(dataset, model, folder)
+            progress("recording its answers", 0.0, {})
+            shutil.copytree(servable, folder)
+            exported = chosen.contract(dataset, folder)
             write_golden(folder, exported.golden)
             facts, evaluated = chosen.facts(dataset, model), Evaluation.read(evaluation)
             (folder / card.MODEL_CARD).write_text(card.model_card(facts, evaluated), "utf-8")
