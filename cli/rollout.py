@@ -226,7 +226,7 @@ def _same(places: Places, package: str, tracker: "Tracker", env: Settings) -> St
     found = places.services.get(places.name)
     held = service.state(found)
     try:
-        chosen = candidate.resolve(package, places.name, tracker, env.s3_endpoint_url)
+        chosen = candidate.resolve(package, launch.model(places.name, found), tracker, env.s3_endpoint_url)
     except SlipwayError:
         chosen = None
     if held is None or chosen is None or held.candidate.uri != chosen.version.uri:

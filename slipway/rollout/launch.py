@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from slipway.deployment import Services
 from slipway.errors import AbsentError, RolloutError, SlipwayError
+from slipway.inferenceservice import ANNOTATION, Document
 from slipway.lake.lake import Lake
 from slipway.rollout import candidate, controller, journal, service
 from slipway.rollout.controller import Controller, Places
@@ -48,13 +49,17 @@ def _start(places: Places, package: str, policy: Policy, tracker: "Tracker", env
             "the first version is deployed without a judge: slipway run",
         ) from error
     now = time.time()
-    model = (found["metadata"].get("labels") or {}).get("slipway.dev/workload", places.name)
     controller.check_free(places.name, found, now)
-    chosen = candidate.resolve(package, model, tracker, env.s3_endpoint_url)
+    chosen = candidate.resolve(package, model(places.name, found), tracker, env.s3_endpoint_url)
     state = candidate.first_state(places.name, chosen, found, policy, tracker, controller.new_id(now), now)
     run = journal.open_run(tracker, places.name, state, policy)
     document = chosen.document(places.name, env.namespace, env.serving_image)
     return controller.begin(places, policy, state.model_copy(update={"run": run}), found, document)
+
+
+def model(name: str, found: Document) -> str:
+    """The registered model whose versions a service serves: its workload's."""
+    return str((found["metadata"].get("labels") or {}).get(f"{ANNOTATION}/workload", name))
 
 
 def drive(places: Places, tracker: "Tracker", say: Callable[[Entry], None] = lambda _: None) -> State:
