@@ -27,6 +27,7 @@ from slipway.rollout.sequential import (
 Flags = npt.NDArray[np.bool_]
 EDGES = np.array(BOUNDS)
 REWARD = 5  # n, total, squares, products, sizes
+MOST = 1e15  # of anything: beyond, squares would overflow
 SHARPEST = 4
 """The bound of rewards is sharpest when a margin is so many standard errors: about when it can be shown at all."""
 
@@ -69,7 +70,7 @@ class Seen:
         return cls(
             Arms.of([e.stable for e in evidence]),
             Arms.of([e.candidate for e in evidence]),
-            np.nan_to_num(np.array(shadow, dtype=np.float64)),
+            np.clip(np.nan_to_num(np.array(shadow, dtype=np.float64)), -MOST, MOST),
             _counts([e.seconds for e in evidence]),
         )
 
@@ -217,7 +218,7 @@ def _limits(policy: Policy, seen: Seen) -> dict[str, Limit]:
 
 
 def _counts(values: object) -> Array:
-    return np.maximum(np.nan_to_num(np.array(values, dtype=np.float64), posinf=1e15), 0.0)
+    return np.clip(np.nan_to_num(np.array(values, dtype=np.float64)), 0.0, MOST)
 
 
 def _reward(arm: Arm) -> list[float]:
