@@ -121,6 +121,7 @@ async def supervise(settings: Settings, timing: Timing | None = None) -> None:
     the servers go on without it.
     """
     places, edge = folders(settings), Edge.of(settings)
+    os.environ.pop("SLIPWAY_EDGE_TOKEN", None)  # no server that is started here has a use for it
     stop = asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
