@@ -1,6 +1,7 @@
 """`slipway stage`: what the pipeline's stage step does, with a bar and a table. Shows, and decides nothing."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,7 @@ def stage(
         str, typer.Option("--package", help="models:/<model>@<alias>, or the file:/// or s3:// URI of a package.")
     ] = "models:/movies@challenger",
     slo_name: Annotated[str, typer.Option("--slo", help="demo, staging, production, or a YAML file.")] = "demo",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A new folder for the report, CSV and plots.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the service in namespace staging afterwards.")] = False,
 ) -> None:
     """Try a package before anybody sees it: deploy to staging, integration suite, load under an SLO, remove.
@@ -35,7 +37,7 @@ def stage(
 
       slipway stage
       slipway stage --package models:/movies@challenger --slo staging
-      slipway stage --slo my-slo.yaml --keep
+      slipway stage --slo my-slo.yaml --out report --keep
     """
     from components.stage import step
     from load_tests import slo
@@ -57,7 +59,7 @@ def stage(
             def shown(what: str, share: float, metrics: object) -> None:
                 bar.update(task, completed=share, description=escape(f"{what} {_figures(metrics)}".strip()))
 
-            step.stage(workload_name, uri, run_id, slo_name, shown, keep=keep, show=seen)
+            step.stage(workload_name, uri, run_id, slo_name, shown, keep=keep, out=out, show=seen)
     finally:
         for verdict in seen:
             show(console, verdict)

@@ -16,7 +16,7 @@ from load_tests import run as load
 from load_tests import slo
 from slipway import storage
 from slipway.deployment import Services
-from slipway.errors import AbsentError, NotReadyError, StagingError
+from slipway.errors import AbsentError, ConfigError, NotReadyError, StagingError
 from slipway.inferenceservice import Document
 from slipway.package import Package
 from slipway.settings import Settings, settings
@@ -44,11 +44,13 @@ def stage(
     *,
     keep: bool = False,
     report: Path | None = None,
+    out: Path | None = None,
     wanted: Sequence[Document] | None = None,
     show: list[Verdict] | None = None,
 ) -> Verdict:
     """Deploy, try, load, log to the MLflow run (none where run_id is ""), remove.
 
+    out: a new folder for everything that is logged; by default a temporary one. report: where its page goes as well.
     wanted: the documents to apply instead of those that render the package. show: gets the verdict, also a refusal.
     Raises StagingError naming what was broken, ConfigError for an SLO that cannot be used, before anything is started.
     """
@@ -57,10 +59,13 @@ def stage(
     kubeconfig = Path(os.environ["KUBECONFIG"]) if "KUBECONFIG" in os.environ else None
     with tempfile.TemporaryDirectory(prefix="slipway-stage-") as scratch:
         progress("fetching the package", 0.0, {})
-        folder, out = Path(scratch) / "package", Path(scratch) / FOLDER
+        folder, out = Path(scratch) / "package", out or Path(scratch) / FOLDER
         storage.get_tree(package_uri, folder, env.s3_endpoint_url)
         package = Package.open(folder)
-        out.mkdir()
+        try:
+            out.mkdir(parents=True)
+        except OSError as error:
+            raise ConfigError(f"{out} cannot be made: {error.strerror}", "name a new folder") from error
         documents = wanted or service.documents(
             package.manifest, name=workload_name, package_uri=package_uri, image=env.serving_image
         )
@@ -99,7 +104,7 @@ def stage(
             raise StagingError(
                 package.version,
                 verdict.broken,
-                f"see report.html in {FOLDER}/ of the MLflow run" if run_id else "see the table above",
+                f"see report.html in {FOLDER}/ of the MLflow run" if run_id else f"see {out / 'report.html'}",
             )
         return verdict
 
