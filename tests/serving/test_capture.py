@@ -228,7 +228,7 @@ def test_a_frozen_broker_slows_nobody_and_gets_everything(server: Any, clean: Br
         assert count(server, "spooled") == spooled + 501
     finally:
         clean.signal(signal.SIGCONT)
-    assert during < 2 * before + 0.002
+    assert during < 3 * before + 0.05  # one that waited for the broker would take a second
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         said = [one["request_id"] for one in clean.said("exposures")]
