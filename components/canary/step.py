@@ -3,10 +3,9 @@
 The step is the rollout's controller and ends with it. A step that is run again goes on with its rollout.
 """
 
-import os
 from math import isfinite
-from pathlib import Path
 
+from components.deploy import step as deploy
 from components.report import emit, step
 from slipway.errors import HeldError, RolloutError
 from slipway.rollout import candidate, launch, policy, service
@@ -22,8 +21,13 @@ def run(workload_name: str, package_uri: str, run_id: str, policy_name: str, eve
         env = settings()
         rules = policy.read(policy_name)
         tracker = Tracker(env.tracking, workload_name)
-        kubeconfig = Path(os.environ["KUBECONFIG"]) if "KUBECONFIG" in os.environ else None
-        places = launch.places(env, workload_name, kubeconfig, every)
+        places = deploy.places(env, workload_name, every)
+        if not launch.serves(places):
+            progress("nothing serves yet, so there is nobody to compare it with", 0.0, {})
+            url, number = deploy.direct(env, places, tracker, package_uri, progress)
+            tracker.run(run_id).log(tags={"endpoint": url, "champion": number})
+            emit("deployed", step="canary", url=url)
+            return url
         try:
             state = launch.start(places, package_uri, rules, tracker, env)
         except HeldError:

@@ -57,6 +57,16 @@ def _start(places: Places, package: str, policy: Policy, tracker: "Tracker", env
     return controller.begin(places, policy, state.model_copy(update={"run": run}), found, document)
 
 
+def serves(places: Places) -> bool:
+    """Whether there is anybody to compare a candidate with, or a rollout that has to be gone on with."""
+    try:
+        found = places.services.get(places.name)
+    except AbsentError:
+        return False
+    state = service.state(found)
+    return (state is not None and not state.ended) or bool(service.observe(found, fresh=True).rolledout)
+
+
 def model(name: str, found: Document) -> str:
     """The registered model whose versions a service serves: its workload's."""
     return str((found["metadata"].get("labels") or {}).get(f"{ANNOTATION}/workload", name))

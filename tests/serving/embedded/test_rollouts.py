@@ -1,28 +1,35 @@
 """Rollouts on the real embedded KServe, with a real registry and a bounded load; the servers are stand-ins."""
 
 import contextlib
+import os
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from cli.main import app
+from components.canary import step as canary
 from serving.embedded import stack
 from slipway.deployment import Services, apply, wait_ready
-from slipway.errors import RolloutError
+from slipway.errors import HeldError, NotReadyError, RolloutError, StaleError
 from slipway.lake.lake import Lake
 from slipway.package import Package, Signature, Snapshot
-from slipway.rollout import controller, launch
+from slipway.rollout import candidate, controller, launch, promotion, service
 from slipway.rollout.controller import Controller, Places
 from slipway.rollout.policy import Policy
 from slipway.rollout.record import Entry, rollouts
 from slipway.rollout.state import Phase, State
 from slipway.rollout.telemetry import EmbeddedTelemetry
+from slipway.settings import settings
 from slipway.tracking import Tracker
 
 STAGE = {"min_requests": 10, "min_seconds": 0.2, "max_seconds": 30}
@@ -70,7 +77,7 @@ class Rolling:
     def start(self, which: str = "@challenger", policy: Policy = POLICY) -> Controller:
         state = launch.start(self.places, which, policy, self.tracker, self.embedded.settings)
         controller.resume(self.places)
-        return Controller(self.places, policy, state.id, wait=patient(30))
+        return Controller(self.places, policy, state.id, wait=patient(120))
 
     @contextlib.contextmanager
     def people(self, rate: float = 120.0) -> Iterator[None]:
@@ -169,7 +176,11 @@ class Mortal:
             self.done += 1
             if self.done == self.at and not self.after:
                 raise Killed
-            answer = effect(*arguments)
+            try:
+                answer = effect(*arguments)
+            except StaleError:
+                self.done -= 1  # nothing was done: the reconciler wrote a status meanwhile
+                raise
             if self.done == self.at:
                 raise Killed
             return answer
@@ -187,11 +198,15 @@ def drive(rolling: Rolling, driver: Controller, mortal: Mortal, monkeypatch: pyt
         except Killed:
             pass
     controller.resume(rolling.places)
-    return Controller(rolling.places, driver.policy, driver.rollout, wait=patient(30)).run(), True
+    return Controller(rolling.places, driver.policy, driver.rollout, wait=patient(120)).run(), True
 
 
 @pytest.mark.slow
-def test_a_good_candidate_becomes_champion_and_a_bad_one_is_rolled_back(rolling: Rolling) -> None:
+@pytest.mark.usefixtures("slipway")
+def test_a_good_candidate_becomes_champion_and_a_bad_one_fails_the_pipeline(
+    rolling: Rolling, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(rolling.places.kubeconfig))
     stable, good = rolling.champion, rolling.package("good")
     entries: list[Entry] = []
     with rolling.people():
@@ -209,16 +224,19 @@ def test_a_good_candidate_becomes_champion_and_a_bad_one_is_rolled_back(rolling:
         assert stages == ["thirty", "full", "full"], "each advance was noted, with where it led"
         assert all(one.evidence for one in driver.record.entries() if one.verdict)
 
-        failing = rolling.package("failing")
-        worse = rolling.start(failing)
-        ended = worse.run()
-        assert ended.phase is Phase.ROLLED_BACK
-        assert "error" in ended.reason
+        rolling.package("failing")
+        (tmp_path / "policy.json").write_text(POLICY.model_dump_json())
+        run = rolling.tracker.start("pipeline", {})
+        with pytest.raises(SystemExit) as ended:
+            canary.run("movies", rolling.embedded.package("failing"), run.id, str(tmp_path / "policy.json"), every=0.1)
+        assert ended.value.code == 1
+        assert "requests failed, surely more than the limit" in capsys.readouterr().out
+        assert run.tags()["rollout_end"] == "rolled back"
         assert rolling.champion == good
         assert rolling.spec["model"]["storageUri"].endswith("/good"), "the spec is what it was"
         assert "canaryTrafficPercent" not in rolling.spec
     assert set(rolling.load) == {200}, "it failed in the shadow, where nobody saw it"
-    assert rollouts(rolling.places.lake.objects, "movies") == [driver.rollout, worse.rollout]
+    assert rollouts(rolling.places.lake.objects, "movies") == [driver.rollout, run.tags()["rollout"]]
     wait_ready("movies", "default", 30, rolling.places.kubeconfig)
 
 
@@ -243,9 +261,108 @@ def test_killed_between_any_two_steps_it_ends_the_same(rolling: Rolling, monkeyp
         champion, at, killed = rolling.champion, 0, True
         while killed:
             at += 1
-            ended, killed = drive(rolling, rolling.start("failing", split), Mortal(at, at % 2 > 0), monkeypatch)
+            ended, killed = drive(
+                rolling, rolling.start(numbers["failing"], split), Mortal(at, at % 2 > 0), monkeypatch
+            )
             assert ended.phase is Phase.ROLLED_BACK, at
             assert rolling.champion == champion
             assert rolling.answers() == {"good" if serving == "better" else "better"}
             assert "canaryTrafficPercent" not in rolling.spec
         assert at > 4
+
+
+@pytest.fixture
+def slipway(rolling: Rolling, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """slipway(*words): the command line in this process, on the test's own home; what it printed."""
+    mine = rolling.embedded.settings.model_copy(
+        update={"store_uri": rolling.places.lake.uri, "tracking_uri": rolling.tracker.uri}
+    )
+    for name, value in mine.model_dump(mode="json", exclude_none=True).items():
+        monkeypatch.setenv(f"SLIPWAY_{name.upper()}", str(value))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    settings.cache_clear()
+
+    def run(*words: str) -> str:
+        return CliRunner().invoke(app, ["rollout", *words], catch_exceptions=False).output
+
+    yield run
+    settings.cache_clear()
+
+
+@pytest.mark.slow
+def test_by_the_command_line_with_an_edit_by_kubectl_and_a_killed_controller(
+    rolling: Rolling, slipway: Callable[..., str], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    policy = POLICY.model_dump(mode="json")
+    policy["stages"][1]["min_requests"] = 100_000  # it stays in this stage
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+    good = rolling.package("good")
+    rolling.package("better")
+
+    def state() -> State:
+        found = service.state(rolling.places.services.get("movies"))
+        assert found is not None
+        return found
+
+    with pytest.raises(RolloutError, match="no InferenceService has a rollout"):
+        slipway("status")
+    words = ("start", "movies", "--package", f"models:/movies/{good}", "--policy", str(tmp_path / "policy.yaml"))
+    with rolling.people(60):
+        assert "began" in slipway(*words, "--every", "0.2")
+        eventually(lambda: state().phase is Phase.CANARY, 60)
+        with pytest.raises(HeldError, match=f"is in rollout {state().id} of movies {good} .* canary .*driven by"):
+            slipway("start", "movies")
+        with pytest.raises(RolloutError, match="asks for nothing: it is canary"):
+            slipway("approve")
+        eventually(lambda: "100,000 requests seen" in slipway("status"), 30)
+        rolling.embedded.kubectl(
+            *("patch", "isvc", "movies", "--type", "merge", "-p", '{"spec":{"predictor":{"canaryTrafficPercent":100}}}')
+        )
+        eventually(lambda: state().phase is Phase.PAUSED, 30)
+        pid = int(state().holder.split()[2])
+        os.kill(pid, signal.SIGKILL)
+        assert rolling.spec["canaryTrafficPercent"] == 100, "what was done by hand is not undone"
+        shown = slipway("status")
+        assert "canaryTrafficPercent is 100; the rollout had set 30" in " ".join(shown.split())
+        assert "driven by nobody" in shown
+        assert "approve" in slipway("approve", "--reason", "I have seen it")
+        eventually(lambda: state().phase is Phase.PROMOTED, 60)
+    assert rolling.champion == good
+    assert set(rolling.load) == {200}
+    history = " ".join(slipway("history", "movies").split())
+    assert "promoted" in history
+    artifacts = rolling.tracker.client
+    run = state().run
+    eventually(lambda: artifacts.get_run(run).info.status == "FINISHED", 30, "the report is written")
+    assert {f.path for f in artifacts.list_artifacts(run, "rollout")} == {
+        *("rollout/decisions.jsonl", "rollout/policy.json", "rollout/rollout.png")
+    }
+
+
+@pytest.mark.slow
+def test_a_first_deployment_needs_no_judge_and_a_direct_one_goes_over_a_forgotten_zero(rolling: Rolling) -> None:
+    films = replace(rolling.places, name="films")
+    number, embedded = rolling.package("good"), rolling.embedded
+
+    def deploy(which: str, answer: str) -> None:
+        chosen = candidate.resolve(which, "movies", rolling.tracker)
+        promotion.deploy(films, embedded.documents(answer, name="films")[1:], chosen, pause=0.1)
+
+    deploy(number, "good")
+    assert rolling.champion == number
+    assert embedded.ask("films")[1]["answer"] == "good"
+    deploy(number, "good")  # a step that runs twice
+    embedded.kubectl("patch", "isvc", "films", "--type", "merge", "-p", ZERO)
+    better = rolling.package("better")
+    deploy(better, "better")
+    assert rolling.champion == better
+    assert embedded.ask("films")[1]["answer"] == "better"
+    broken = rolling.package("broken")
+    with pytest.raises(NotReadyError, match="this package is broken"):
+        deploy(broken, "broken")
+    assert rolling.champion == better
+    assert embedded.ask("films")[1]["answer"] == "better"
+    wait_ready("films", "default", 30, films.kubeconfig)
+
+
+ZERO = '{"spec":{"predictor":{"canaryTrafficPercent":0}}}'
