@@ -15,6 +15,13 @@ Run = Callable[..., None]
 BOTH = (("m-2", 50), ("m-1", 50))
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Copies arrive when they arrive."""
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
 def answers(found: list[tuple[int, Any]]) -> Counter[tuple[int, str]]:
     return Counter((status, body.get("revision", "")) for status, body in found)
 
@@ -97,7 +104,7 @@ def test_a_copy_goes_to_the_candidate_and_nobody_sees_its_answer(ingress: Run) -
         ids = [f"request-{number}" for number in range(100)]
         found = await here.many([{"x-request-id": one, "x-code-m-2": "500"} for one in ids])
         assert answers(found) == {(200, "m-1"): 100}
-        await asyncio.sleep(0.2)
+        await until(lambda: len(b.asked) == 100)
         assert sorted(one["headers"]["x-request-id"] for one in b.asked) == sorted(ids)
         assert {one["headers"]["host"] for one in b.asked} == {"m.default.localhost-shadow"}
         assert {one["headers"]["host"] for one in a.asked} == {"m.default.localhost"}
@@ -105,7 +112,7 @@ def test_a_copy_goes_to_the_candidate_and_nobody_sees_its_answer(ingress: Run) -
 
         # Without a client's id Envoy makes one, the same for both.
         await here.ask()
-        await asyncio.sleep(0.1)
+        await until(lambda: len(b.asked) == 101)
         assert b.asked[-1]["headers"]["x-request-id"] == a.asked[-1]["headers"]["x-request-id"]
 
         # What a user did is counted once; who claims to be a copy is nobody's host.
@@ -114,17 +121,19 @@ def test_a_copy_goes_to_the_candidate_and_nobody_sees_its_answer(ingress: Run) -
         await asyncio.sleep(0.1)
         assert len(b.asked) == 101
 
+        await asyncio.sleep(0.3)  # Envoy has read the last copy's answer
         counts = (await here.gateway.stats())["default.m-2"]
         assert (counts.requests, counts.shadow.requests, counts.shadow.server_errors) == (0, 101, 100)
         b.end()
         assert answers(await here.many([{}] * 100)) == {(200, "m-1"): 100}
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         assert (await here.gateway.stats())["default.m-2"].shadow.unanswered >= 99
 
         quarter = await here.replicas("m-2")
         await here.routed(("m-1", 100), replicas={"m-1": [a], "m-2": quarter}, mirror=("default.m-2", 25))
         await here.many([{}] * 1000)
-        await asyncio.sleep(0.2)
+        await until(lambda: len(quarter[0].asked) > 190)
+        await asyncio.sleep(0.3)
         assert len(quarter[0].asked) == pytest.approx(250, abs=60)
 
     ingress(scenario)
@@ -221,8 +230,7 @@ def test_grpc_is_split_copied_refused_and_tried_again_as_http_is(ingress: Run) -
             await here.gateway.apply(upstreams, [copied])
             before = len(servicers[1].asked)
             assert {await call() for _ in range(20)} == {"m-1"}
-            await asyncio.sleep(0.3)
-            assert len(servicers[1].asked) == before + 20
+            await until(lambda: len(servicers[1].asked) == before + 20)
             assert (await here.gateway.stats())["default.m-2"].shadow.requests == 20
 
             await here.gateway.apply(upstreams, [split])
