@@ -178,9 +178,6 @@ class Workload(Protocol):
         answer as well. Raises PackageError.
         """
 
-    def export(self, data: Path, model: Path, out: Path) -> Exported:
-        """Trained models → the files of a package in out, parity with the trained model checked."""
-
     def contract(self, data: Path, folder: Path) -> Exported:
         """What a package of the files in folder is sealed with, its answers recorded as they will be served."""
 

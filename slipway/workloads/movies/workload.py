@@ -78,12 +78,6 @@ class Movies:
 
         return optimise(data, model, out, config.optimise, progress)
 
-    def export(self, data: Path, model: Path, out: Path) -> Exported:
-        from slipway.workloads.movies.export import export
-
-        export(data, model, out)
-        return self.contract(data, out)
-
     def contract(self, data: Path, folder: Path) -> Exported:
         from slipway.workloads.movies import golden
         from slipway.workloads.movies.predictor import MoviesPredictor

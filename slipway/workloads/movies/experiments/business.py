@@ -95,6 +95,8 @@ def _visits(setting: str, share: float) -> int:
 
 def _package(context: Context, share: float) -> tuple[Path, Path]:
     """(trained model, its package's files), trained once and kept in scratch."""
+    from slipway.workloads.movies.export import export  # torch
+
     movies = workload.load("movies")
     model, package = context.scratch / "model", context.scratch / "package"
     if not model.exists():
@@ -103,7 +105,7 @@ def _package(context: Context, share: float) -> tuple[Path, Path]:
         movies.train(context.data, model, config, Scaling(), context.progress, checkpoints)
     if not package.exists():
         draft = package.with_name("package.part")
-        movies.export(context.data, model, draft)
+        export(context.data, model, draft)
         draft.rename(package)
     return model, package
 
