@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 EVIDENCE = ROOT / "docs" / "evidence"
 GRAPH, SLOWED = "ranker.onnx", "log_p"
 LIFTED = ("SLIPWAY_BUDGET_RANKER_MS", "SLIPWAY_BUDGET_TOTAL_MS")
-SIDE, PRODUCTS = 768, 6  # each 0.9 GFLOP, some 20 ms of one core
+SIDE, PRODUCTS = 768, 2  # each 0.9 GFLOP, some 20 ms of one core
 
 
 def slow(package: Package, folder: Path) -> Package:
@@ -115,7 +115,7 @@ def table(verdict: Verdict) -> list[str]:
         margin = "" if one.margin is None else f"{one.margin:+.0%}"
         bound = f"{'≥' if one.at_least else '≤'} {one.bound:g}"
         lines.append(
-            f"| {one.name} | {one.measured:.4g} {one.unit} | {bound} | {margin} | {'yes' if one.held else '**no**'} |"
+            f"| {one.name} | {f'{one.measured:.4g} {one.unit}'.strip()} | {bound} | {margin} | {'yes' if one.held else '**no**'} |"
         )
     return lines
 
@@ -154,13 +154,17 @@ def write(good: Verdict, bad: Verdict, chosen: slo.Slo, words: str) -> None:
         "| | the build | slowed |",
         "|---|--:|--:|",
         f"| integration checks passed | {_passed(good)} | {_passed(bad)} |",
-        *(f"| {name} | {' | '.join(f'{one[name]:.4g}' for one in facts)} |" for name in facts[0]),
+        *(f"| {name} | {' | '.join(_figure(one[name]) for one in facts)} |" for name in facts[0]),
         "",
         "`generator_late` is what this machine added by sending late; it is part of the latency. `uncorrected` is what "
         "a closed loop would have reported: from sending, not from when a person meant to ask.",
         "",
     ]
     (EVIDENCE / "staging.md").write_text("\n".join(lines))
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if value == value else "too few"  # noqa: PLR0124 - NaN
 
 
 def _passed(verdict: Verdict) -> str:
