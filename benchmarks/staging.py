@@ -114,9 +114,8 @@ def table(verdict: Verdict) -> list[str]:
     for one in verdict.load.outcomes:
         margin = "" if one.margin is None else f"{one.margin:+.0%}"
         bound = f"{'≥' if one.at_least else '≤'} {one.bound:g}"
-        lines.append(
-            f"| {one.name} | {f'{one.measured:.4g} {one.unit}'.strip()} | {bound} | {margin} | {'yes' if one.held else '**no**'} |"
-        )
+        measured = f"{one.measured:.4g} {one.unit}".strip()
+        lines.append(f"| {one.name} | {measured} | {bound} | {margin} | {'yes' if one.held else '**no**'} |")
     return lines
 
 
