@@ -10,6 +10,7 @@ endpoint's figure (and shown as the `GET /v2/health/live` layer).
 """
 
 import argparse
+import asyncio
 import gc
 import inspect
 import json
@@ -18,6 +19,7 @@ import platform
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,14 +36,21 @@ import onnxruntime
 import orjson
 import uvloop
 
+from benchmarks import online_lookup
+from slipway.features.online import OnlineStore
 from slipway.package import Package
+from slipway.settings import settings
+from slipway.workloads.movies.budget import Budget, Guards
 from slipway.workloads.movies.predictor import MoviesPredictor
+from slipway.workloads.movies.recent import Recent
 from slipway.workloads.movies.rerank.features import Lists, matrix
 
 ROOT = Path(__file__).parent.parent
 EVIDENCE = ROOT / "docs" / "evidence"
 ROUND = 40  # requests of one layer before the next layer's turn
+PAUSE = 0.002  # seconds before each request of one connection: a busy machine takes the core from whoever never sleeps
 K = 10
+ROOMY = Budget(features=10, ranker=10, rerank=10, total=30)  # limits that nothing here reaches: what they cost is asked
 GRAPH_OUTPUTS = ["item", "log_p", "candidate_log_p"]
 Ask = Callable[[int], Any]  # of the user with this number; a coroutine function runs in LOOP
 LOOP = uvloop.new_event_loop()
@@ -149,16 +158,19 @@ def asked_by_grpc(port: int, users: list[int]) -> Ask:
 
 async def timed_in_loop(ask: Ask, numbers: range, seconds: list[float]) -> None:
     for number in numbers:
+        await asyncio.sleep(PAUSE)
         begun = time.perf_counter()
         await ask(number)
         seconds.append(time.perf_counter() - begun)
 
 
-def timed(ask: Ask, numbers: range, seconds: list[float]) -> None:
+def timed(ask: Ask, numbers: range, seconds: list[float], pause: float = PAUSE) -> None:
     if inspect.iscoroutinefunction(ask):
         LOOP.run_until_complete(timed_in_loop(ask, numbers, seconds))
         return
     for number in numbers:
+        if pause:
+            time.sleep(pause)
         begun = time.perf_counter()
         ask(number)
         seconds.append(time.perf_counter() - begun)
@@ -176,7 +188,7 @@ def measure(asks: dict[str, tuple[Ask, int]], requests: int) -> dict[str, list[f
             else:
                 share = ROUND // connections
                 starts = [begin + ROUND + part * share for part in range(connections)]
-                list(pool.map(lambda s, f: timed(ask, range(s, s + share), f), starts, found))  # noqa: B023
+                list(pool.map(lambda s, f: timed(ask, range(s, s + share), f, 0), starts, found))  # noqa: B023
             if begin >= 0:
                 seconds[name] += [second for part in found for second in part]
     pool.shutdown()
@@ -204,7 +216,7 @@ def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[
     inputs = [{"user_id": np.array([user])} for user in users]
     calls = [LOOP.run_until_complete(model.preprocess(request)) for request in decoded]
     answers = [Answer(c, predictor.predict(i)) for c, i in zip(calls, inputs, strict=True)]
-    histories = [_feed(predictor, one)["items"] for one in inputs]
+    histories = [_feeds(predictor, one)[0]["items"] for one in inputs]
     lists = [_lists(predictor, one) for one in inputs]
     rows = [matrix(one, predictor.items.now.tables) for one in lists]
 
@@ -228,9 +240,11 @@ def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[
 
         await application(scope, receive, send)
 
+    tables = predictor.items.now.tables
     return {
         "counts": lambda number: predictor.recommender.counts.score_histories(histories[number % len(histories)]),
-        "features": lambda number: matrix(lists[number % len(lists)], predictor.items.now.tables),
+        "further counts": lambda number: tables.further(histories[number % len(histories)]),
+        "features": lambda number: matrix(lists[number % len(lists)], tables),
         "trees": lambda number: predictor.recommender.forest.score(rows[number % len(rows)]),
         "decode and encode V2 JSON": wire,
         "a thread and back": hop,
@@ -253,19 +267,61 @@ class Spy:
         return result
 
 
-def _feed(predictor: MoviesPredictor, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The very tensors that the predictor gives to the ranker's graph for this request."""
-    spy = Spy(predictor.recommender.graph)
-    replace(predictor, recommender=replace(predictor.recommender, graph=spy)).predict(inputs)
-    return spy.fed[0]
+def _feeds(predictor: MoviesPredictor, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], ...]:
+    """The very tensors that the predictor gives to the ranker's graph and to the trees' for this request."""
+    recommender = predictor.recommender
+    assert recommender.forest.graph is not None, "this package has no trees: there is nothing to compare with"
+    spies = Spy(recommender.graph), Spy(recommender.forest.graph)
+    parts = replace(recommender, graph=spies[0], forest=replace(recommender.forest, graph=spies[1]))
+    replace(predictor, recommender=parts).predict(inputs)
+    return spies[0].fed[0], spies[1].fed[0]
 
 
 def _lists(predictor: MoviesPredictor, inputs: dict[str, np.ndarray]) -> Lists:
     """What the re-ranker is asked about for this request."""
     (position,) = predictor.histories.index(inputs["user_id"])
-    now = predictor.items.now
-    history = predictor.histories.of(position).astype(np.int64)
-    return predictor.recommender.lists([history], np.array([position + 1]), now.popular, K)
+    now, recommender, guards = predictor.items.now, predictor.recommender, Guards()
+    histories = [predictor.histories.of(position).astype(np.int64)]
+    ranker = guards.ranker.graph(guards.clock(1), recommender.graph)
+    counts = recommender.counts.score_histories(histories)
+    return recommender.lists(histories, np.array([position + 1]), counts, now.popular, K, ranker)
+
+
+@contextmanager
+def stores(predictor: MoviesPredictor, users: list[int], folder: Path) -> Iterator[dict[str, tuple[Ask, Ask]]]:
+    """name → (raw lookup, full request that reads it): SQLite and Redis, each with 200 items of every user's past."""
+    asks: dict[str, tuple[Ask, Ask]] = {}
+    os.environ["SLIPWAY_HOME"] = str(folder)
+    settings.cache_clear()
+    now = int(time.time() * 1000)
+    pasts = {
+        u: predictor.catalogue.item_ids[predictor.histories.of(i)[-200:]].tolist() for u, i in _known(predictor, users)
+    }
+    with online_lookup.redis_server(folder) as port:
+        for kind in ("sqlite", "redis"):
+            store = OnlineStore.open(online_lookup.repository(folder, port) if kind == "redis" else None)
+            rows = [
+                {"user": user, "event_timestamp": datetime.now(UTC), "items": items, "times": [now] * len(items)}
+                for user, items in pasts.items()
+            ]
+            store.write("user_history", rows, datetime.now(UTC))
+            guards = Guards()
+            # What the store knows counts as older than the package: a real read, and the package's answers.
+            recent = Recent(now + 1, guards.features)
+            full = replace(predictor, recent=recent, guards=guards, data_set="benchmark")
+            full.connect(lambda _, opened=store: opened, ROOMY)  # type: ignore[misc]
+            lookup = online_lookup.raw(store, kind, port)
+            asks[kind] = (
+                lambda number, lookup=lookup: lookup(users[number % len(users)]),  # type: ignore[misc]
+                lambda number, full=full: full.predict({"user_id": np.array([users[number % len(users)]])}),  # type: ignore[misc]
+            )
+            answer = full.predict({"user_id": np.array(users[:1])})
+            assert answer.notes["features"] == "online", answer.notes
+        yield asks
+
+
+def _known(predictor: MoviesPredictor, users: list[int]) -> Iterator[tuple[int, int]]:
+    return zip(users, predictor.histories.index(np.array(users)).tolist(), strict=True)
 
 
 def report(rows: dict[str, list[float]], facts: dict[str, Any]) -> str:
@@ -299,10 +355,24 @@ def quiet(rows: dict[str, list[float]], users: int) -> dict[str, float]:
 def reading(p50: dict[str, float]) -> list[str]:
     """Where a V2 JSON request's time goes, as differences of layers that contain one another."""
     raw, predictor = p50["raw session.run"], p50["predictor.predict"]
+    trees_raw, limits = p50["raw session.run, trees"], p50["predictor.predict with time limits"]
+    stored = []
+    for kind in ("sqlite", "redis"):
+        full, lookup = p50[f"full request with {kind}"], p50[f"raw {kind} lookup"]
+        stored.append(
+            f"- {kind}: {full:.3f} ms, {full / (raw + lookup):.2f} times the ranker and the raw lookup, "
+            f"{full / (raw + trees_raw + lookup):.2f} times both graphs and the raw lookup"
+        )
     application, endpoint = p50["layer: application without HTTP"], p50["V2 JSON, 1 connection"]
     counts, features, trees = (p50[f"layer: {name}"] for name in ("counts", "features", "trees"))
     hop, wire = (p50[f"layer: {name}"] for name in ("a thread and back", "decode and encode V2 JSON"))
     return [
+        "A full request in process (online store, retrieval, ranker, re-ranker; with time limits), against "
+        "`session.run` of the same graphs on the same tensors and the same row of the store as bytes (quiet):",
+        "",
+        *stored,
+        f"- the time limits take {limits - predictor:.3f} ms of it",
+        "",
         f"A V2 JSON request over one connection takes {endpoint:.3f} ms (quiet), {endpoint / raw:.2f} times the model:",
         "",
         f"- {raw:.3f} ms `session.run` of the ranker",
@@ -333,16 +403,26 @@ def main() -> None:
     chosen = np.random.default_rng(0).choice(len(predictor.histories.users), options.users)
     users = predictor.histories.users[chosen].tolist()
     inputs = [{"user_id": np.array([user])} for user in users]
-    feeds = [_feed(predictor, one) for one in inputs]
+    feeds = [_feeds(predictor, one) for one in inputs]
+    bounded = replace(predictor, guards=Guards())
+    bounded.guards.limit(ROOMY)
 
     def raw(number: int) -> object:
-        return predictor.recommender.graph.run(GRAPH_OUTPUTS, feeds[number % len(feeds)])
+        return predictor.recommender.graph.run(GRAPH_OUTPUTS, feeds[number % len(feeds)][0])
+
+    def raw_trees(number: int) -> object:
+        assert predictor.recommender.forest.graph is not None
+        return predictor.recommender.forest.graph.run(["score"], feeds[number % len(feeds)][1])
 
     if options.requests % options.users or options.requests % ROUND:
         parser.error(f"--requests must be a multiple of --users and of {ROUND}")
     gc.collect()
     gc.freeze()  # as the server does
-    with server(options.package) as (port, grpc_port):
+    with (
+        tempfile.TemporaryDirectory() as home,
+        server(options.package) as (port, grpc_port),
+        stores(predictor, users, Path(home)) as online,
+    ):
         live = Client("127.0.0.1", port)
         probe = b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
         forms = {
@@ -362,8 +442,13 @@ def main() -> None:
             raise SystemExit("the endpoint answers something else than the predictor")
         asks: dict[str, tuple[Ask, int]] = {
             "raw session.run": (raw, 1),
+            "raw session.run, trees": (raw_trees, 1),
             "predictor.predict": (lambda number: predictor.predict(inputs[number % len(inputs)]), 1),
+            "predictor.predict with time limits": (lambda number: bounded.predict(inputs[number % len(inputs)]), 1),
         }
+        for kind, (lookup, full) in online.items():
+            asks[f"raw {kind} lookup"] = (lookup, 1)
+            asks[f"full request with {kind}"] = (full, 1)
         asks |= {f"layer: {name}": (ask, 1) for name, ask in layers(options.package, predictor, users).items()}
         asks["layer: GET /v2/health/live"] = (lambda _: live.send(probe), 1)
         asks |= {f"{name}, 1 connection": (ask, 1) for name, ask in forms.items()}

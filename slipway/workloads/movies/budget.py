@@ -5,9 +5,10 @@ model, store or answer.
     ranker    session.run of the ranker                                   counts, then popularity
     rerank    session.run of the re-ranker's trees                        ranker and counts, linearly
 
-A part runs in a thread of its own, so that it can be left behind: a graph is told to end (ONNX Runtime looks between
-two nodes), a store's own time limit ends the rest. What is lost again and again is paused, and tried by one request
-now and then. Without limits (offline, and for golden answers) every part runs where it is asked for, however long.
+A store is asked in another thread, which is left behind when it is late: its own time limit ends it. A graph runs in
+the request's thread, because every hand-over waits for a core on a busy machine; when it is late it is told to end, and
+ONNX Runtime does so before its next node. What is lost again and again is paused, and tried by one request now and
+then. Without limits (offline, and for golden answers) every part takes as long as it takes.
 """
 
 import logging
@@ -15,10 +16,10 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy.typing as npt
 import onnxruntime
@@ -30,7 +31,9 @@ from slipway.settings import Settings
 
 PATIENCE = 3  # losses in a row before a part is paused
 PAUSE = 5.0  # seconds without it, until one request tries again
-THREADS = 16  # of all parts of one process: those that answer, and those left behind
+THREADS = 16  # that ask a store: those that are waited for, and those left behind
+TICK = 0.005  # seconds between looks at the graphs that run
+IDLE_TICKS = 20
 
 Arrays = Sequence[npt.NDArray[Any]]
 T = TypeVar("T")
@@ -112,35 +115,67 @@ class Guard:
     def limit(self, seconds: float, threads: ThreadPoolExecutor) -> None:
         self._limit, self._threads = seconds, threads
 
-    def start(self, clock: Clock, work: Callable[..., T], *arguments: Any, graph: bool = False) -> "Pending[T]":
-        """Begin; graph: work takes an onnxruntime.RunOptions at the end, through which it can be told to stop.
-
-        Raises LostError where the part is paused or no time is left for it.
-        """
-        begun = time.perf_counter()
+    def run(self, clock: Clock, work: Callable[..., T], *arguments: Any) -> T:
+        """In another thread, left behind when it is late. Raises LostError."""
+        begun, deadline = self._begin(clock)
         if self._threads is None:
-            future: Future[T] = Future()
-            try:
-                future.set_result(work(*arguments))
-            except Exception as error:
-                future.set_exception(error)
-            return Pending(self, clock, begun, math.inf, future, None)
-        if self._in_a_row >= PATIENCE and not self._may_try(begun):
+            return self._here(clock, begun, work, *arguments)
+        future = self._threads.submit(work, *arguments)
+        try:
+            found = future.result(deadline - begun)
+        except Exception as error:
+            clock.timed(self.part, begun)
+            if not future.done():
+                future.cancel()
+                raise self.miss(clock, Cause.LATE) from None
+            raise self.miss(clock, Cause.FAILED, error) from error
+        clock.timed(self.part, begun)
+        self.hit()
+        return found
+
+    def ask(self, clock: Clock, graph: Graph, names: Sequence[str], feed: Mapping[str, Any]) -> Arrays:
+        """A graph, in this thread. Raises LostError."""
+        begun, deadline = self._begin(clock)
+        if self._threads is None:
+            return self._here(clock, begun, graph.run, names, feed)
+        options = onnxruntime.RunOptions()
+        WATCH.begin(options, deadline)
+        try:
+            found = graph.run(names, feed, options)
+        except Exception as error:
+            clock.timed(self.part, begun)
+            if options.terminate:
+                raise self.miss(clock, Cause.LATE) from None
+            raise self.miss(clock, Cause.FAILED, error) from error
+        finally:
+            WATCH.end(options)
+        clock.timed(self.part, begun)
+        self.hit()
+        return found
+
+    def graph(self, clock: Clock, graph: Graph) -> "Bounded":
+        return Bounded(self, clock, graph)
+
+    def _begin(self, clock: Clock) -> tuple[float, float]:
+        """(now, deadline). Raises LostError where the part is paused or no time is left for it."""
+        begun = time.perf_counter()
+        if self._threads is not None and self._in_a_row >= PATIENCE and not self._may_try(begun):
             raise self.miss(clock, Cause.PAUSED)
         limit = self._limit if self.part is Part.FEATURES else self._limit * clock.rows
         deadline = min(begun + limit, clock.deadline)
         if deadline <= begun:
             raise self.miss(clock, Cause.LATE)
-        options = onnxruntime.RunOptions() if graph else None
-        more = (*arguments, options) if graph else arguments
-        return Pending(self, clock, begun, deadline, self._threads.submit(work, *more), options)
+        return begun, deadline
 
-    def run(self, clock: Clock, work: Callable[..., T], *arguments: Any) -> T:
-        """Raises LostError."""
-        return self.start(clock, work, *arguments).result()
-
-    def graph(self, clock: Clock, graph: Graph) -> "Bounded":
-        return Bounded(self, clock, graph)
+    def _here(self, clock: Clock, begun: float, work: Callable[..., T], *arguments: Any) -> T:
+        try:
+            found = work(*arguments)
+        except Exception as error:
+            raise self.miss(clock, Cause.FAILED, error) from error
+        finally:
+            clock.timed(self.part, begun)
+        self.hit()
+        return found
 
     def miss(self, clock: Clock, cause: Cause, error: Exception | None = None) -> LostError:
         clock.lost[self.part.value] = cause.value
@@ -170,34 +205,6 @@ class Guard:
 
 
 @dataclass(slots=True)
-class Pending(Generic[T]):
-    """A part under way."""
-
-    guard: Guard
-    clock: Clock
-    begun: float
-    deadline: float
-    future: "Future[T]"
-    options: onnxruntime.RunOptions | None
-
-    def result(self) -> T:
-        """Raises LostError; what is late is left behind."""
-        try:
-            found = self.future.result(None if self.deadline == math.inf else self.deadline - time.perf_counter())
-        except Exception as error:
-            self.clock.timed(self.guard.part, self.begun)
-            if not self.future.done():
-                self.future.cancel()
-                if self.options is not None:
-                    self.options.terminate = True
-                raise self.guard.miss(self.clock, Cause.LATE) from None
-            raise self.guard.miss(self.clock, Cause.FAILED, error) from error
-        self.clock.timed(self.guard.part, self.begun)
-        self.guard.hit()
-        return found
-
-
-@dataclass(slots=True)
 class Bounded:
     """A graph within its part's time. run raises LostError."""
 
@@ -205,11 +212,48 @@ class Bounded:
     clock: Clock
     graph: Graph
 
-    def start(self, names: Sequence[str], feed: Mapping[str, Any]) -> Pending[Arrays]:
-        return self.guard.start(self.clock, self.graph.run, names, feed, graph=True)
-
     def run(self, names: Sequence[str], feed: Mapping[str, Any]) -> Arrays:
-        return self.start(names, feed).result()
+        return self.guard.ask(self.clock, self.graph, names, feed)
+
+
+class Watch:
+    """Tells graphs that are late to end. It looks every TICK while there are any, and sleeps otherwise: to wake it for
+    each request would cost more than to look.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[int, tuple[float, onnxruntime.RunOptions]] = {}
+        self._awake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, options: onnxruntime.RunOptions, deadline: float) -> None:
+        self._running[id(options)] = (deadline, options)
+        if not self._awake.is_set():
+            self._awake.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+                self._thread.start()
+
+    def end(self, options: onnxruntime.RunOptions) -> None:
+        del self._running[id(options)]
+
+    def _look(self) -> None:
+        while True:
+            self._awake.wait()
+            idle = 0
+            while idle < IDLE_TICKS:
+                time.sleep(TICK)
+                now = time.perf_counter()
+                idle = 0 if self._running else idle + 1
+                for deadline, options in list(self._running.values()):
+                    if now >= deadline:
+                        options.terminate = True
+            self._awake.clear()
+            if self._running:  # somebody came meanwhile, and saw it awake
+                self._awake.set()
+
+
+WATCH = Watch()
 
 
 class Guards:

@@ -110,7 +110,7 @@ class Recommender:
             log.exception("the counts failed; answering by popularity")
             return self._popular(histories, popular, k), Stage.POPULARITY
         try:
-            lists = self.lists(histories, users, counts, tables, popular, k, guards.ranker.graph(clock, self.graph))
+            lists = self.lists(histories, users, counts, popular, k, guards.ranker.graph(clock, self.graph))
         except LostError:
             return self._count(histories, counts, k), Stage.COUNTS
         except Exception as error:
@@ -142,14 +142,13 @@ class Recommender:
         histories: Sequence[IntArray],
         users: IntArray,
         counts: Scores,
-        tables: Tables,
         popular: Popular,
         k: int,
         ranker: Bounded,
     ) -> Lists:
         """What is asked of the trees: cascade.retrieve, without a number per item of the catalogue from the ranker.
 
-        Raises LostError, FloatingPointError, and what the store of a relation raises.
+        Raises LostError and FloatingPointError.
         """
         sizes = self.forest.settings.retrieval
         lengths = [len(history) for history in histories]
@@ -166,20 +165,18 @@ class Recommender:
         }
         if self.takes_user:
             feed["user"] = users
-        asked = ranker.start(["item", "log_p", "candidate_log_p"], feed)
-        further = tables.further(histories)  # while the ranker computes: it needs no result of Python's
-        item, best, judged = asked.result()
-        if not (np.isfinite(best) | np.isneginf(best)).all() or not np.isfinite(judged[others > 0]).all():
+        item, best, judged = ranker.run(["item", "log_p", "candidate_log_p"], feed)
+        if not (best < np.inf).all() or not np.isfinite(judged[others > 0]).all():  # -inf: nothing is left
             raise FloatingPointError("the ranker gave log-probabilities that are not finite")
-        item = np.where(np.isneginf(best), 0, item)
-        candidates = retrieval.gather([item, counted, common])
+        item = np.where(best > -np.inf, item, 0)
+        candidates = retrieval.gather([item, counted, common], counts.shape[1])
         row = np.arange(len(histories))[:, None]
         known = np.empty(counts.shape, dtype=np.float32)  # written where it is read, and nowhere else
         known[row, others] = judged
         known[row, item] = best
         known[:, 0] = -np.inf
         log_p = known[row, candidates.items]
-        return Lists(histories, candidates.items, candidates.sources, log_p, counts, further=further)
+        return Lists(histories, candidates.items, candidates.sources, log_p, counts)
 
     @staticmethod
     def _best(orders: Sequence[Order], lists: Lists, k: int) -> Ranked:

@@ -84,7 +84,7 @@ class Histories:
         """(B,) source ids → (B,) positions, -1 for users that the package does not know."""
         if not len(self.users):
             return np.full(len(users), -1, dtype=np.int64)
-        found = np.searchsorted(self.users, users).clip(max=len(self.users) - 1)
+        found = np.minimum(np.searchsorted(self.users, users), len(self.users) - 1)  # clip takes three times as long
         positions: IntArray = np.where(self.users[found] == users, found, -1)
         return positions
 

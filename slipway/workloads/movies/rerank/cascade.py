@@ -75,9 +75,11 @@ def ordered(
             best = by_trees[: settings.diversity_depth]
             limit = len(best) if depth is None else min(depth, len(best))
             chosen = best[mmr(scores[best], tables.vectors[row[best]], settings.diversity_weight, limit)]
-            rest = np.ones(len(scores), dtype=bool)
-            rest[chosen] = False
-            places = np.concatenate([chosen, by_trees[rest[by_trees]]])
+            places = chosen
+            if depth is None or len(chosen) < depth:
+                rest = np.ones(len(scores), dtype=bool)
+                rest[chosen] = False
+                places = np.concatenate([chosen, by_trees[rest[by_trees]]])
         places = places[:depth]
         found.append(Order(row[places], scores[places], reranker.calibrate(scores, places), places))
     return found

@@ -7,7 +7,7 @@ An item's number is no feature: many sources number items as they first occur, s
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,6 @@ import numpy.typing as npt
 from slipway.errors import PackageError
 from slipway.workloads.movies.baselines import Counts
 from slipway.workloads.movies.combine import TINY, Combination
-from slipway.workloads.movies.features.views import DAY_MS
 from slipway.workloads.movies.interactions import IntArray
 from slipway.workloads.movies.rerank.items import ItemTable
 from slipway.workloads.movies.rerank.retrieval import Source, SourceBits
@@ -46,7 +45,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 FEATURES: tuple[str, ...] = tuple(name for group in GROUPS.values() for name in group)
 PLACE = {name: index for index, name in enumerate(FEATURES)}
 RANKED = ("log_p", "counts", "combined", "linear")
-PROPOSED = [PLACE[f"from_{str(source.name).lower()}"] for source in Source]
+MOVING = np.array([PLACE[name] for name in GROUPS["windows"]])  # as ItemTable.moving has them
+FACTS = np.array([PLACE[name] for name in ("popularity", "year", "genre_count")])  # as ItemTable.facts has them
+PROPOSED = np.array([PLACE[f"from_{str(source.name).lower()}"] for source in Source])
 PROPOSERS = np.array([[bits & source > 0 for bits in range(2 * max(Source))] for source in Source], dtype=np.float32)
 """(3, 8): by source, whether bits of Source hold it."""
 
@@ -66,7 +67,6 @@ class Lists:
     log_p: Scores
     counts: Scores
     times: IntArray | None = None
-    further: Mapping[str, Scores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,18 +130,16 @@ class Matrix:
 
 def matrix(lists: Lists, tables: Tables) -> Matrix:
     """The columns are FEATURES, in order. A case's rows do not depend on who else is asked about."""
-    sizes = np.count_nonzero(lists.candidates, axis=1)
-    moments = tables.items.moments(lists.times, len(sizes))
+    sizes = (lists.candidates > 0).sum(axis=1)
     cases = [
         _case(
             tables,
             np.asarray(lists.histories[row]),
-            {name: scores[row] for name, scores in lists.further.items()},
             lists.candidates[row, :size],
             lists.sources[row, :size],
             lists.log_p[row, :size],
             lists.counts[row],
-            None if moments is None else int(moments[row]),
+            None if lists.times is None or tables.items.until is None else int(lists.times[row]),
         )
         for row, size in enumerate(sizes.tolist())
     ]
@@ -153,7 +151,6 @@ def matrix(lists: Lists, tables: Tables) -> Matrix:
 def _case(
     tables: Tables,
     history: npt.NDArray[Any],
-    further: Mapping[str, Scores],
     candidates: IntArray,
     sources: SourceBits,
     log_p: Scores,
@@ -165,11 +162,17 @@ def _case(
     if not len(candidates):
         return found
     newest = history[: -RECENT - 1 : -1]
-    further = further or {name: scores[0] for name, scores in tables.further([history]).items()}
+    further = {name: scores[0] for name, scores in tables.further([history]).items()}
     _opinions(found, tables.combination, further, candidates, log_p, counts)
     if len(newest):
         _similarities(found, tables.vectors, candidates, newest)
-    _times(found, tables.items, moment, candidates)
+    items = tables.items
+    if moment is not None:
+        moving = items.moving(moment, candidates)
+    else:
+        moving = None if items.lately is None else items.lately[candidates]
+    if moving is not None:
+        found[MOVING] = moving.T
     _contents(found, tables.items, candidates, newest)
     if len(history):
         _repeats(found, history, candidates)
@@ -224,23 +227,14 @@ def _similarities(found: Scores, vectors: Scores, candidates: IntArray, newest: 
     found[PLACE["similar_best"]] = cosines.max(axis=0)
 
 
-def _times(found: Scores, items: ItemTable, moment: int | None, candidates: IntArray) -> None:
-    if moment is None or items.first is None:
-        return
-    windows = items.at(moment)
-    assert windows is not None
-    found[[PLACE[name] for name in ("events_7d", "events_28d", "trend")]] = windows.logs[candidates].T
-    first = items.first[candidates]
-    found[PLACE["age_days"]] = np.where(first < moment, (moment - first) / DAY_MS, np.nan)
-
-
 def _contents(found: Scores, items: ItemTable, candidates: IntArray, newest: npt.NDArray[Any]) -> None:
     """Distances to the newest items in year and popularity, and the genres they share."""
-    popularity, year, genre_count = items.facts[candidates].T
-    found[PLACE["popularity"]], found[PLACE["year"]], found[PLACE["genre_count"]] = popularity, year, genre_count
+    facts = np.ascontiguousarray(items.facts[candidates].T)
+    popularity, year, _, of_each_genre = facts
+    found[FACTS] = facts[:3]
     if not len(newest):
         return
-    popular, years, _ = items.facts[newest].T.tolist()
+    popular, years = items.facts[newest, :2].T.tolist()
     found[PLACE["year_gap_1"]] = year - np.float32(years[0])
     for depth in (5, RECENT):
         found[PLACE[f"year_gap_{depth}"]] = year - np.float32(_mean(years[:depth]))
@@ -248,10 +242,9 @@ def _contents(found: Scores, items: ItemTable, candidates: IntArray, newest: npt
     found[PLACE["popularity_gap_1"]] = popularity - np.float32(popular[0])
     found[PLACE["popularity_gap_5"]] = popularity - np.float32(_mean(popular[:5]))
     shared = items.kinds[newest] @ items.kinds[candidates].T  # (newest, C) genres in common: whole numbers
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for depth in (1, 5, RECENT):
-            some = np.float32(min(depth, len(newest))) * genre_count
-            found[PLACE[f"genres_{depth}"]] = shared[:depth].sum(axis=0) / some
+    found[PLACE["genres_1"]] = shared[0] * of_each_genre
+    for depth in (5, RECENT):
+        found[PLACE[f"genres_{depth}"]] = shared[:depth].sum(axis=0) * (of_each_genre / min(depth, len(newest)))
 
 
 def _mean(values: list[float]) -> float:

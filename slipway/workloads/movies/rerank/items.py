@@ -98,8 +98,29 @@ class ItemTable:
 
     @cached_property
     def facts(self) -> Scores:
-        """(V + 1, 3) float32: popularity, year, number of genres; together, because they are asked for together."""
-        return np.stack([self.popularity, self.year, self.genres.sum(axis=1)], axis=1).astype(np.float32)
+        """(V + 1, 4) float32: popularity, year, number of genres, and 1 over it (NaN where there is none); together,
+        because they are asked for together.
+        """
+        genres = self.genres.sum(axis=1)
+        with np.errstate(divide="ignore"):
+            of_each = np.where(genres > 0, 1 / genres, np.nan)
+        return np.stack([self.popularity, self.year, genres, of_each], axis=1).astype(np.float32)
+
+    @cached_property
+    def lately(self) -> Scores | None:
+        """(V + 1, 4) float32, `moving` of every item as of `until`; None where the source has no times."""
+        return None if self.until is None else self.moving(self.until, np.arange(self.n_items + 1))
+
+    def moving(self, moment: int, items: IntArray) -> Scores | None:
+        """(n, 4) float32 of n items as of a moment, ms: logs of their shares of the last 7 and 28 days, what they have
+        more of lately, and days since the first event (NaN where there was none before the moment).
+        """
+        windows = self.at(moment)
+        if windows is None or self.first is None:
+            return None
+        first = self.first[items]
+        age = np.where(first < moment, (moment - first) / DAY_MS, np.nan)
+        return np.concatenate([windows.logs[items], age[:, None].astype(np.float32)], axis=1)
 
     @cached_property
     def kinds(self) -> Scores:

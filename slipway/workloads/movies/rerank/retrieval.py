@@ -40,15 +40,13 @@ def top(scores: Scores, n_best: int, seen: tuple[IntArray, IntArray] | None = No
         allowed[seen] = -np.inf
     allowed[:, 0] = -np.inf
     n_best = min(n_best, allowed.shape[1] - 1)
-    # The n_best-th largest value, then indices in ascending order: what is tied there is cut the same way everywhere.
-    bound = -np.partition(-allowed, n_best - 1, axis=1)[:, n_best - 1 : n_best]
     found = np.zeros((len(scores), n_best), dtype=np.int64)
-    for row, (values, limit) in enumerate(zip(allowed, bound[:, 0], strict=True)):
-        above = np.flatnonzero(values > limit)
-        tied = np.flatnonzero(values == limit)[: n_best - len(above)] if limit > -np.inf else above[:0]
-        chosen = np.concatenate([above, tied])
-        order = np.lexsort((chosen, -values[chosen]))
-        found[row, : len(chosen)] = chosen[order]
+    for row, values in enumerate(np.negative(allowed, out=allowed)):
+        bound = np.partition(values, n_best - 1)[n_best - 1]
+        # In ascending order of index, and sorted stably: what is tied is cut the same way everywhere.
+        near = np.flatnonzero(values <= bound) if bound < np.inf else np.flatnonzero(values < np.inf)
+        chosen = near[np.argsort(values[near], kind="stable")[:n_best]]
+        found[row, : len(chosen)] = chosen
     return found
 
 
@@ -57,12 +55,12 @@ def union(lists: Sequence[IntArray]) -> IntArray:
     return gather(lists).items
 
 
-def gather(lists: Sequence[IntArray]) -> Candidates:
+def gather(lists: Sequence[IntArray], side: int | None = None) -> Candidates:
     """Lists in the order of Source, (n, N_i) each and 0 where a list has no more, → distinct items with their sources.
 
-    C is as wide as the longest row needs, and at least 1.
+    C is as wide as the longest row needs, and at least 1. side: above every item, where it is known.
     """
-    side = max((int(part.max(initial=0)) for part in lists), default=0) + 1
+    side = side or max(int(part.max(initial=0)) for part in lists) + 1
     rows = [_joined([part[row] for part in lists], side) for row in range(len(lists[0]))]
     longest = max([1, *(len(items) for items, _ in rows)])
     if len(rows) == 1 and len(rows[0][0]) == longest:
