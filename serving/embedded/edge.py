@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,11 @@ class Edge:
     def of(cls, settings: Settings) -> "Edge":
         """Raises ConfigError for what would not protect, or could not be read."""
         token, tls = _token(settings), _tls(settings)
-        if settings.http_host not in ("127.0.0.1", "::1") and not (token or (tls and tls.client_ca)):
+        try:
+            is_loopback = ip_address(settings.http_host).is_loopback
+        except ValueError as error:
+            raise ConfigError(f"SLIPWAY_HTTP_HOST {settings.http_host!r} is no IP address") from error
+        if not is_loopback and not (token or (tls and tls.client_ca)):
             raise ConfigError(
                 f"SLIPWAY_HTTP_HOST {settings.http_host} lets other machines in, and anyone on them",
                 "set SLIPWAY_EDGE_TOKEN_FILE, or SLIPWAY_TLS_CERT, _KEY and _CLIENT_CA",

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -213,8 +214,9 @@ def _answers(settings: Settings) -> bool:
             if client.get(f"{api_url(settings)}/readyz").status_code != 200:
                 return False
         # No request: it may speak TLS, and ask for a token.
-        socket.create_connection(("127.0.0.1", settings.http_port), 2.0).close()
-    except (httpx.HTTPError, OSError):
+        host = "127.0.0.1" if ip_address(settings.http_host).is_unspecified else settings.http_host
+        socket.create_connection((host, settings.http_port), 2.0).close()
+    except (httpx.HTTPError, OSError, ValueError):
         return False
     return True
 

@@ -75,7 +75,15 @@ def test_what_is_the_operators_is_refused_however_it_is_written(ingress: Run) ->
     async def scenario(here: Any) -> None:
         replica = await only(here)
         for path in (
-            *("/metrics", "/metrics/", "/metrics?x=1", "/v2/../metrics", "/v2//../../metrics", "//metrics", "/%6detrics"),
+            *(
+                "/metrics",
+                "/metrics/",
+                "/metrics?x=1",
+                "/v2/../metrics",
+                "/v2//../../metrics",
+                "//metrics",
+                "/%6detrics",
+            ),
             *("/v2/repository", "/v2/repository/index", "/v2/repository/models/m/unload", "/v2/./repository/index"),
             "/inference.GRPCInferenceService/RepositoryModelUnload",
         ):
@@ -222,6 +230,7 @@ def test_only_clients_with_a_certificate_of_ours_get_in(ingress: Run, tmp_path: 
         ),
         ({"tls_client_ca": Path("/no/such.crt")}, "needs a certificate and its key"),
         ({"http_host": "0.0.0.0"}, "lets other machines in"),
+        ({"http_host": "example.com"}, "is no IP address"),
     ],
 )
 def test_what_would_not_protect_is_refused(given: dict[str, Any], reason: str) -> None:
