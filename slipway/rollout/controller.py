@@ -121,9 +121,8 @@ def _resume(places: Places) -> State:
             f"nothing is to be done: slipway rollout status {places.name} --watch",
         )
     taken = held.model_copy(update={"holder": mine, "renewed": now})
-    places.services.patch(
-        places.name, service.change(taken, service.applied(found)), found["metadata"]["resourceVersion"]
-    )
+    only_that = service.change(taken, taken.applied)  # whatever was edited meanwhile is for the machine to notice
+    places.services.patch(places.name, only_that, found["metadata"]["resourceVersion"])
     return taken
 
 

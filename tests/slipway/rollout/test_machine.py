@@ -171,6 +171,15 @@ def test_the_alias_goes_back_when_it_had_moved(world: World) -> None:
     assert (world.state.by, world.state.reason) == ("ann", "I saw something")
 
 
+def test_the_alias_waits_for_the_traffic(world: World) -> None:
+    world.until(Phase.PROMOTING, decision=ADVANCE)
+    seen = world.look()
+    assert seen.service is not None
+    slow = replace(seen, service=replace(seen.service, traffic={"r-1": 50, "r-2": 50}))
+    assert step(POLICY, world.state, slow, None, world.now).alias is None
+    assert step(POLICY, world.state, seen, None, world.now).alias is not None
+
+
 def test_a_candidate_that_fails_or_takes_too_long(world: World) -> None:
     world.broken.add("file:///new")
     assert world.once() is Phase.ROLLING_BACK
