@@ -79,9 +79,6 @@ class Route:
         return tuple(found)
 
 
-# --- clusters ---------------------------------------------------------------------------------------------------------
-
-
 def clusters(upstreams: Iterable[Upstream], routes: Sequence[Route]) -> list[dict[str, Any]]:
     """Every cluster that these upstreams and routes need."""
     found = []
@@ -180,9 +177,6 @@ def _protocol(grpc: bool, common: dict[str, Any]) -> dict[str, Any]:
 
 def address(port: int, host: str = "127.0.0.1") -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
-
-
-# --- routes -----------------------------------------------------------------------------------------------------------
 
 
 def route_table(routes: Sequence[Route], version: int, token: str = "", rate: int = 0) -> dict[str, Any]:
