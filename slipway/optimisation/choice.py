@@ -14,7 +14,7 @@ class Verdict(StrEnum):
     ORIGINAL = "original"  # the plain graph, which is shipped where nothing is better
     SHIPPED = "shipped"  # faster by the margin, and as good
     GOOD = "good"  # as good and faster by the margin, but another one is faster still
-    SLOW = "slow"  # as good, but not faster by the margin, or only by taking more CPU time
+    SLOW = "slow"  # as good, but not faster by the margin, or only by taking more cores
     WORSE = "worse"  # the quality dropped beyond the tolerance
     FAILED = "failed"  # it could not be built or opened, or does not compute what was trained
     ABSENT = "absent"  # not available here
@@ -53,19 +53,17 @@ def choose(rows: Sequence[Row], limits: Limits) -> tuple[Row, ...]:
     """Rows with the final verdicts, in the same order; exactly one is shipped, or the original is. The first row is
     the original's; a row that was refused already stays so.
     """
-    original = rows[0]
-    assert original.timing is not None
-    judged = [original.model_copy(update={"verdict": Verdict.ORIGINAL})]
+    judged = [rows[0].model_copy(update={"verdict": Verdict.ORIGINAL})]
     for row in rows[1:]:
         if row.timing is None or row.verdict in {Verdict.WORSE, Verdict.FAILED, Verdict.ABSENT}:
             judged.append(row)
             continue
-        cpu = row.timing.cpu_ms / original.timing.cpu_ms
+        threads = row.settings.threads if row.settings else 1
         reason = ""
         if row.timing.speedup < limits.min_speedup:
             reason = f"{row.timing.speedup:.2f} times as fast; {limits.min_speedup:.2f} is needed"
-        elif cpu > limits.max_cpu:
-            reason = f"a request takes {cpu:.2f} times the CPU time; {limits.max_cpu:.2f} is allowed"
+        elif threads > limits.max_threads:
+            reason = f"a request takes {threads} threads; {limits.max_threads} may be taken from other requests"
         judged.append(row.model_copy(update={"verdict": Verdict.SLOW if reason else Verdict.GOOD, "reason": reason}))
     good = [row for row in judged if row.verdict is Verdict.GOOD and row.timing is not None]
     if not good:

@@ -14,8 +14,8 @@ class Limits(Frozen):
     )
     min_overlap: float = Field(0.85, ge=0, le=1, description="of each answer's items with the original's, on average")
     min_speedup: float = Field(1.1, ge=0, description="a smaller one is not worth another graph: fp32 stays")
-    max_cpu: float = Field(
-        1.1, gt=0, description="CPU time of a request over the original's: threads buy latency with throughput"
+    max_threads: int = Field(
+        1, ge=1, description="of one request; more are timed, not shipped: they buy latency with other requests' cores"
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="one-sided, of the drop's bound")
     resamples: int = Field(2000, ge=100, le=100_000, description="of the paired bootstrap over users")

@@ -131,7 +131,9 @@ class _Tried:
             if candidate == ORIGINAL:
                 raise
             log.warning("%s: %s", name, error)
-            self._rows[name] = row.model_copy(update={"verdict": Verdict.FAILED, "reason": " ".join(error.message.split())})
+            self._rows[name] = row.model_copy(
+                update={"verdict": Verdict.FAILED, "reason": " ".join(error.message.split())}
+            )
             return
         limits = self.config.limits
         self._original = self._original or answers

@@ -73,7 +73,7 @@ class Results(Frozen):
             f"({self.cases:,} cases); a drop of more than {self.limits.max_drop:.1%}, by its upper bound with "
             f"{self.limits.confidence:.0%} confidence, is refused, and so is an overlap with the original's first "
             f"{self.k} items below {self.limits.min_overlap:.0%}. Anything that is not {self.limits.min_speedup:.2f} "
-            f"times as fast, or takes more than {self.limits.max_cpu:.2f} times the CPU time, is not worth it.",
+            f"times as fast, or takes more than {self.limits.max_threads} thread for one request, is not worth it.",
             "",
             f"| candidate | verdict | {self.metric} | drop (at most) | overlap | p50 ms | p95 ms | times as fast "
             f"| CPU ms | rows/s in {self.batch}s | file MB | memory MB |",
@@ -92,8 +92,9 @@ class Results(Frozen):
                 if row.timing is not None
             ),
             "",
-            "Candidates were asked in turn, so that what else the machine did fell on all of them; times as fast is "
-            "the median over rounds of the ratio within a round. Memory is what a process of its own grew by.",
+            "Candidates were asked in turn, so that what else the machine did fell on all of them; times as fast "
+            "compares the fastest tenth of each one's requests, which nothing else held up. Memory is what a process "
+            "of its own grew by.",
             "",
             ", ".join(f"{name}: {value}" for name, value in self.machine.items()),
         ]

@@ -24,8 +24,8 @@ import polars as pl
 from pydantic import ValidationError
 
 from slipway import storage
-from slipway.errors import ObjectNotFoundError, PipelineError, SourceError, StorageError
-from slipway.package import Frozen, Package
+from slipway.errors import ObjectNotFoundError, PackageError, PipelineError, SourceError, StorageError
+from slipway.package import Frozen, Package, Tensors
 from slipway.workloads.movies.interactions import IntArray
 
 USER = "user"
@@ -134,7 +134,7 @@ class Answerer:
 
             self._predictor = MoviesPredictor.open(self.package)
         k = np.array([self.job.k], dtype=np.int64)
-        answers = [self._predictor.predict({"user_id": users[i : i + 1], "k": k}).outputs for i in range(len(users))]
+        answers = [self._ask(users[i : i + 1], k) for i in range(len(users))]
         item, score, source = (
             np.concatenate([answer[name] for answer in answers]) for name in ("item_id", "score", "source")
         )
@@ -150,6 +150,18 @@ class Answerer:
             },
             schema=SCHEMA,
         )
+
+    def _ask(self, user: IntArray, k: IntArray) -> Tensors:
+        """A person who waits gets what is left when a model fails; a table that nobody reads yet does not."""
+        answer = self._predictor.predict({"user_id": user, "k": k})
+        if "lost" in answer.notes:
+            raise PackageError(
+                f"package {self.job.package_version} cannot answer user {user[0]} by all its models: "
+                f"{answer.notes['lost']}",
+                "see the log above; the parts that are there are whole",
+            )
+        outputs: Tensors = answer.outputs
+        return outputs
 
 
 def part_name(part: int) -> str:

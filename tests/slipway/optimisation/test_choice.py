@@ -7,21 +7,21 @@ from slipway.optimisation.choice import Row, Verdict, choose, objection
 from slipway.optimisation.config import Limits, OptimiseConfig
 from slipway.optimisation.measurement import Percentiles, Timing
 from slipway.optimisation.quality import Quality
-from slipway.optimisation.session import Level, Precision, Provider, Shapes
+from slipway.optimisation.session import Level, Precision, Provider, SessionSettings, Shapes
 
-LIMITS = Limits(max_drop=0.02, min_overlap=0.9, min_speedup=1.1, max_cpu=1.2)
+LIMITS = Limits(max_drop=0.02, min_overlap=0.9, min_speedup=1.1, max_threads=1)
 
 
-def row(name, speedup, cpu_ms=1.0, verdict=Verdict.SLOW):
+def row(name, speedup, threads=1, verdict=Verdict.SLOW):
     timing = Timing(
         latency={"5 items": Percentiles(p50=1, p95=2)},
         p50_ms=1,
         p95_ms=2,
         speedup=speedup,
-        cpu_ms=cpu_ms,
+        cpu_ms=1,
         per_second=1,
     )
-    return Row(name=name, verdict=verdict, timing=timing)
+    return Row(name=name, verdict=verdict, timing=timing, settings=SessionSettings(threads=threads))
 
 
 def verdicts(*rows):
@@ -39,9 +39,9 @@ def test_the_fastest_that_is_good_is_shipped():
 
 
 def test_threads_that_buy_latency_with_throughput_are_not():
-    rows = choose([row("plain", 1.0), row("two threads", 1.5, cpu_ms=1.9)], LIMITS)
+    rows = choose([row("plain", 1.0), row("two threads", 1.5, threads=2)], LIMITS)
     assert rows[1].verdict is Verdict.SLOW
-    assert "1.90 times the CPU time" in rows[1].reason
+    assert "takes 2 threads; 1 may be taken" in rows[1].reason
     assert "nothing else is faster" in rows[0].reason
 
 

@@ -27,7 +27,7 @@ CONFIG = OptimiseConfig(
     rounds=3,
     requests=3,
     # "Faster" is tested with the policy: here any machine, however busy, ships what is good enough.
-    limits=Limits(min_speedup=0, max_cpu=1000, max_drop=0.05, min_overlap=0.5),
+    limits=Limits(min_speedup=0, max_drop=0.05, min_overlap=0.5),
 )
 INT8 = "int8, cpu, level all, 1 thread"
 PLAIN = "fp32, cpu, level all, 1 thread"

@@ -35,7 +35,7 @@ OVERRIDES = {
     "rounds": 3,
     "requests": 2,
     # Tiny graphs are not faster in int8; the policy has tests of its own.
-    "limits": {"min_speedup": 0, "max_cpu": 1000, "max_drop": 0.5, "min_overlap": 0.5},
+    "limits": {"min_speedup": 0, "max_drop": 0.5, "min_overlap": 0.5},
 }
 
 
