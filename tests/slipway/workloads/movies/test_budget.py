@@ -125,6 +125,7 @@ def test_a_late_ranker_leaves_the_counts_is_paused_and_comes_back(predictor, mov
         notes = [answer.notes["lost"] for answer, _ in pool.map(lambda _: ask(hindered, user), range(8))]
     assert sorted(notes) == ["ranker late"] + ["ranker paused"] * 7
     monkeypatch.setattr(predictor.guards.ranker, "_paused_until", 0.0)
+    predictor.guards.limit(ROOMY)
     again, _ = ask(predictor, user)
     assert again.notes == whole.notes
     np.testing.assert_array_equal(again.outputs["item_id"], whole.outputs["item_id"])
@@ -137,12 +138,13 @@ def replace_budget(**seconds):
 def test_late_trees_leave_the_combination_within_the_total(predictor, movies_package, slow):
     user = movies_package.users[4]
     plain, _ = ask(with_trees(predictor, None), user)
-    predictor.guards.limit(replace_budget(total=0.1))  # the re-ranker alone may take longer than what is left
+    predictor.guards.limit(replace_budget(total=0.5))  # the re-ranker alone may take longer than what is left
     answer, seconds = ask(with_trees(predictor, slow[1]), user)
     assert (answer.notes["fallback"], answer.notes["lost"]) == ("combination", "rerank late")
-    assert seconds < 0.1 + SLACK
+    assert seconds < 0.5 + SLACK
     np.testing.assert_array_equal(answer.outputs["item_id"], plain.outputs["item_id"])
     assert_nothing_computes()
+    predictor.guards.limit(ROOMY)  # a loaded machine may need more for a whole answer
     assert ask(predictor, user)[0].notes["fallback"] == "none"
 
 
@@ -181,16 +183,16 @@ def test_a_stopped_redis_costs_its_budget_and_no_more(predictor, movies_package,
         process = redis.Redis(port=port).info()["process_id"]
         store = OnlineStore.open(online_lookup.repository(tmp_path, port))
         store.write("user_history", [row], datetime.now(UTC))
-        opened.connect(lambda _data_set: store, replace_budget(features=0.05))
+        opened.connect(lambda _data_set: store, replace_budget(features=0.2))
         fresh, _ = ask(opened, user)
         assert (fresh.notes["features"], fresh.lost) == ("online", {})
-        assert fresh.stages["features"] < 0.05
+        assert fresh.stages["features"] < 0.2
         os.kill(process, signal.SIGSTOP)
         try:
             for _ in range(PATIENCE):
                 answer, seconds = ask(opened, user)
                 assert (answer.notes["features"], answer.notes["lost"]) == ("late", "features late")
-                assert 0.05 <= answer.stages["features"] <= seconds < 0.05 + SLACK
+                assert 0.2 <= answer.stages["features"] <= seconds < 0.2 + SLACK
                 assert answer.notes["fallback"] == "none"  # by all models, of an older history
             assert ask(opened, user)[0].notes["lost"] == "features paused"
         finally:
@@ -205,5 +207,5 @@ def test_a_stopped_redis_costs_its_budget_and_no_more(predictor, movies_package,
         for _ in range(PATIENCE):
             answer, seconds = ask(opened, user)
             assert answer.notes["lost"].startswith("features ")
-            assert seconds < 0.05 + SLACK
+            assert seconds < 0.2 + SLACK
     settings.cache_clear()
