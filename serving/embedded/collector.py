@@ -49,8 +49,9 @@ class Collector:
         instances = [replica.instance for replica in serving]
         texts = await asyncio.gather(*(replica.exposition() for replica in serving))
         for replica, instance, text in zip(serving, instances, texts, strict=True):
-            if replica.instance == instance and (seen := parse(text)):
-                meter.heard(instance, seen)
+            with contextlib.suppress(ValueError):  # a server that is not ours may say what is no exposition
+                if replica.instance == instance and (seen := parse(text)):
+                    meter.heard(instance, seen)
         meter.keep([r.instance for r in revision.replicas])
 
     async def document(self, revisions: Mapping[str, Revision]) -> dict[str, Any]:

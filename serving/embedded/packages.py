@@ -1,7 +1,10 @@
 """Packages that revisions serve, as local folders by content. Knows URIs, and neither revisions nor servers."""
 
+import asyncio
+import contextlib
 import shutil
 import uuid
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -32,3 +35,12 @@ def fetch(uri: str, packages: Path, endpoint_url: str | None = None) -> Path:
         packages.mkdir(parents=True, exist_ok=True)
         get_tree(uri, folder, endpoint_url)
     return folder
+
+
+async def sweep(packages: Path, used: Iterable[Path | None]) -> None:
+    """Delete the folders that are not among those used."""
+    for package in set(packages.iterdir()) - set(used) if packages.is_dir() else ():
+        trash = package.with_name(f".{package.name}.trash")
+        with contextlib.suppress(OSError):
+            package.rename(trash)  # gone for a fetch that begins meanwhile
+            await asyncio.to_thread(shutil.rmtree, trash, ignore_errors=True)

@@ -8,7 +8,6 @@ and has answered what it had.
 import asyncio
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from serving.embedded import adoption
+from serving.embedded import adoption, packages
 from serving.embedded.collector import Collector
 from serving.embedded.envoy import Gateway
 from serving.embedded.folders import Folders
@@ -269,14 +268,9 @@ class Reconciler:
 
     async def _sweep(self) -> None:
         """Delete packages that no revision uses; while one has yet to fetch its own, which may be among them, none."""
-        used = [r.package for service in self.services.values() for r in service.revisions.values()]
-        if None in used or not self.folders.packages.is_dir():
-            return
-        for package in set(self.folders.packages.iterdir()) - set(used):
-            trash = package.with_name(f".{package.name}.trash")
-            with contextlib.suppress(OSError):
-                package.rename(trash)  # gone for a fetch that begins meanwhile
-                await asyncio.to_thread(shutil.rmtree, trash, ignore_errors=True)
+        used = [revision.package for revision in self.by_upstream().values()]
+        if None not in used:
+            await packages.sweep(self.folders.packages, used)
 
     async def _drain(self, key: Key, service: Service, revision: Revision) -> None:
         """Its weight is 0 by now: wait for the requests that it still has, then end it. SIGTERM first loses some."""

@@ -11,9 +11,7 @@ An adopted one, which an earlier supervisor started, begins at Ready or Starting
 import asyncio
 import logging
 import os
-import re
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,13 +21,12 @@ from pathlib import Path
 import httpx
 
 from serving.embedded.folders import Folders
+from serving.embedded.launch import launch
 from serving.embedded.process import Child, Facts
 from serving.embedded.template import Template
 from slipway.errors import ObjectNotFoundError, PackageError, SlipwayError
 
 log = logging.getLogger(__name__)
-
-MODELS = "/mnt/models"  # where KServe's storage initializer puts the package
 
 
 class Phase(StrEnum):
@@ -171,7 +168,7 @@ class Replica:
             reason = "CrashLoopBackOff"
             try:
                 if not self._child:
-                    self.since, self.exit_code = {}, None
+                    self.since = {}
                     self._enter(Phase.FETCHING)
                     package = await self.context.fetch()
                     self._enter(Phase.STARTING)
@@ -181,8 +178,6 @@ class Replica:
                 return self._enter(Phase.FAILED, error.message, "RevisionFailed")
             except (OSError, SlipwayError) as error:
                 why = str(error)
-            if reason == "OOMKilled":
-                self.exit_code = 137  # 128 + SIGKILL, as Kubernetes reports it
             self._child, self.port, self.grpc_port = None, 0, 0
             was_ready = Phase.READY in self.since
             failures = 1 if was_ready and time.monotonic() - begin > timing.steady else failures + 1
@@ -195,14 +190,15 @@ class Replica:
     async def _launch(self, package: Path) -> Child:
         context, template = self.context, self.context.template
         self.port, self.grpc_port = free_port(), free_port()
-        env = {name: self._expand(value, package, {}) for name, value in template.env.items()}
-        env |= {"K_SERVICE": f"{context.service}-predictor", "K_REVISION": context.revision}  # as Knative does
-        words = [self._expand(word, package, env) for word in (*template.command, *template.args)]
-        if words[0] in ("python", "python3"):
-            words[0] = sys.executable
-        # The last one wins in argparse: on one machine every server needs ports of its own.
-        words += ["--host", "127.0.0.1", "--http_port", str(self.port), "--grpc_port", str(self.grpc_port)]
-        words += ["--revision", context.revision]
+        words, env = launch(
+            template,
+            namespace=context.namespace,
+            service=context.service,
+            revision=context.revision,
+            package=package,
+            port=self.port,
+            grpc_port=self.grpc_port,
+        )
         return await Child.start(
             words,
             records=context.folders.records,
@@ -237,6 +233,7 @@ class Replica:
                 await child.stop(self.context.timing.stop)
                 return "NotReady", f"the model was not ready within {self.context.timing.ready:.0f} s"
             if verdict := await self._watch(child, ended):
+                self.exit_code = 137 if verdict[0] == "OOMKilled" else None  # 128 + SIGKILL, as Kubernetes reports it
                 await child.stop(0)
                 return verdict
             self.exit_code = await ended
@@ -295,11 +292,6 @@ class Replica:
         except httpx.HTTPError:
             return ""
         return answer.text if answer.status_code == 200 else ""
-
-    def _expand(self, text: str, folder: Path, env: dict[str, str]) -> str:
-        text = text.replace("{{.Name}}", self.context.service).replace("{{.Namespace}}", self.context.namespace)
-        text = re.sub(rf"{MODELS}(?=/|$)", lambda _: str(folder), text)
-        return re.sub(r"\$\(([A-Za-z_]\w*)\)", lambda found: env.get(found[1], found[0]), text)
 
 
 def _exit(code: int | None) -> str:

@@ -117,8 +117,8 @@ class _Server(uvicorn.Server):
 async def supervise(settings: Settings, timing: Timing | None = None) -> None:
     """Until SIGTERM, SIGINT or SIGHUP; every child is gone when it returns.
 
-    Raises ServingError when it cannot start, and nothing is left, or when a part of it ends by itself: then Envoy and
-    the servers go on without it.
+    Raises ServingError when it cannot start, and nothing that it started is left, or when a part of it ends by itself:
+    then Envoy and the servers go on without it.
     """
     places, edge = folders(settings), Edge.of(settings)
     os.environ.pop("SLIPWAY_EDGE_TOKEN", None)  # no server that is started here has a use for it

@@ -5,9 +5,11 @@ import json
 import shutil
 from typing import Any
 
+import httpx
 import pytest
 
 from serving.embedded import stack
+from serving.embedded.supervisor import api_url
 from slipway.deployment import address, apply, wait_ready
 from slipway.errors import NotReadyError
 from slipway.inferenceservice import render
@@ -35,6 +37,12 @@ def test_a_rendered_package_is_served_through_the_ingress(serving: Any, movies_p
     assert package.version in json.dumps(body)
     status, body = serving.ask(headers=headers, body=b"{")
     assert 400 <= status < 500
+    path = "/apis/metrics.slipway.dev/v1/namespaces/default/inferenceservices/movies"
+    figures = httpx.get(api_url(serving.settings) + path, trust_env=False, timeout=10).json()
+    found = figures["revisions"]["movies-00001"]
+    assert (found["requests"], found["errors"], sum(found["latency"]), found["restarts"]) == (2, 0, 2, 0)
+    assert found["shadow"]["requests"] == 0
+    assert figures["replicas"]["movies-00001"][0]["memory"] > 50e6
 
 
 def test_grpc_goes_through_the_same_ingress(serving: Any, movies_package: Any) -> None:
