@@ -6,7 +6,7 @@
 Every peer answers the very tensors that `movies` feeds its ranker, as JSON, by `session.run` of the same file: no
 user, no history, no counts, no re-ranker, no titles. Slipway answers the full request. One server at a time has core 0,
 the client has core 1; they take turns, so that what else the machine does falls on all of them. A peer that is not
-installed is left out, with a sentence: pip install fastapi, "ray[serve]".
+installed is left out, with a sentence: pip install fastapi.
 """
 
 import argparse
@@ -37,7 +37,6 @@ NEEDS = {
     "slipway": "kserve",
     "fastapi": "fastapi",
     "kserve": "kserve",
-    "ray serve": "ray.serve",
 }
 PATHS = {"kserve": "/v1/models/model:predict"}  # the others: /
 
@@ -85,27 +84,9 @@ def serve_kserve(package: Path, port: int) -> None:
     )
 
 
-def serve_ray_serve(package: Path, port: int) -> None:
-    import ray
-    from ray import serve
-
-    @serve.deployment(num_replicas=1)
-    class Ranker:
-        def __init__(self) -> None:
-            self.answer = answerer(package)
-
-        async def __call__(self, request: Any) -> dict[str, Any]:
-            return self.answer(orjson.loads(await request.body()))
-
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(Ranker.bind(), blocking=True)
-
-
 SERVE = {
     "fastapi": serve_fastapi,
     "kserve": serve_kserve,
-    "ray serve": serve_ray_serve,
 }
 
 
@@ -120,7 +101,7 @@ def running(peer: str, package: Path, request: bytes) -> Iterator[int]:
     process = subprocess.Popen(
         ["taskset", "-c", "0", *command],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
