@@ -54,10 +54,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers.get("content-length", 0)))
         time.sleep(float(self.headers.get("x-sleep", 0)))
-        eaten.append(b"x" * (int(self.headers.get("x-eat-mib", 0)) << 20))
         if answer == "brittle" and next(served) > 100:
             os._exit(3)
         self.reply(200, {"answer": answer, "revision": options.revision, "pid": os.getpid()})
+        eaten.append(b"x" * (int(self.headers.get("x-eat-mib", 0)) << 20))
     def reply(self, code, body):
         data = json.dumps(body).encode()
         self.send_response(code)
