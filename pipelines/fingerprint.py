@@ -11,7 +11,7 @@ from slipway.lake.reference import Reference, is_reference
 from slipway.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-STEP_CODE = ("slipway", "components")
+STEP_CODE = ("slipway", "components", "load_tests")
 
 
 def code_version() -> str:

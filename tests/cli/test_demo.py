@@ -16,6 +16,9 @@ from slipway.workloads.movies import simulator
 pytestmark = pytest.mark.slow
 
 TRAINING = {"epochs": 6, "tokens_per_step": 1024, "warmup_steps": 30, "ranker.dim": 64, "ranker.max_len": 50}
+TINY_WORDS = [f"--set=simulate.{name}={value}" for name, value in simulator.TINY.model_dump().items()]
+TINY_WORDS += [f"--set=train.{name}={value}" for name, value in TRAINING.items()]
+TINY_WORDS += ["--set=optimise.users=50", "--set=optimise.rounds=3", "--set=optimise.requests=2"]
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +46,7 @@ def slipway(tmp_path_factory, free_ports):
 
 @pytest.fixture(scope="module")
 def demo(slipway):
-    words = [f"--set=simulate.{name}={value}" for name, value in simulator.TINY.model_dump().items()]
-    words += [f"--set=train.{name}={value}" for name, value in TRAINING.items()]
-    return slipway("run", *words)
+    return slipway("run", *TINY_WORDS)
 
 
 def test_it_prints_the_table_in_order_and_where_everything_is(demo):
@@ -70,6 +71,14 @@ def test_the_answer_is_there_at_once_with_titles_and_a_request_to_paste(demo, sl
 def test_an_unknown_user_gets_the_popular_and_a_session_changes_it(demo, slipway):
     assert "fallback: popularity" in slipway("recommend", "999999999")
     assert "fallback: session" in slipway("recommend", "999999999", "--session", "5", "--session", "6")
+
+
+def test_it_was_tried_in_staging_and_given_everything_at_once(demo, slipway):
+    assert re.search(r"✓ stage .*\n.*✓ deploy|✓ stage (.|\n)*✓ deploy", demo)
+    assert "canary" not in demo
+    shown = slipway("run", *TINY_WORDS, "--slo=", "--canary=default", code=1)
+    assert "step 'canary' failed" in shown
+    assert "deploy" not in re.findall(r"[✓≡✗] (\w+)", shown)
 
 
 def test_status_names_the_service_and_its_revision(demo, slipway):

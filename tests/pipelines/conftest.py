@@ -11,6 +11,7 @@ from slipway.workloads.movies import simulator
 TINY = {
     "simulate": simulator.TINY.model_dump(),
     "train": {"epochs": 6, "tokens_per_step": 1024, "warmup_steps": 30, "ranker": {"dim": 64, "max_len": 50}},
+    "optimise": {"users": 50, "rounds": 3, "requests": 2},
 }
 
 

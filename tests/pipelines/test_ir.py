@@ -26,13 +26,29 @@ def test_the_ir_does_not_depend_on_the_process():
     assert other.stdout == ir.compile_ir("etl")
 
 
-def test_register_and_deploy_stand_behind_the_gate():
+def test_everything_that_others_see_stands_behind_the_gate():
     spec = pipeline_spec()
     assert set(spec["root"]["dag"]["tasks"]) == {"ingest", "train", "evaluate", "condition-1"}
     gate = spec["root"]["dag"]["tasks"]["condition-1"]["triggerPolicy"]["condition"]
     assert "evaluate-Output" in gate
     assert gate.endswith("== true")
-    assert "register" in spec["components"]["comp-condition-1"]["dag"]["tasks"]
+    behind = spec["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert {"optimise", "register"} < set(behind)
+
+
+def test_traffic_comes_after_staging_at_once_or_judged():
+    dags = {name: c["dag"]["tasks"] for name, c in pipeline_spec()["components"].items() if "dag" in c}
+    (staged,) = [tasks for tasks in dags.values() if "stage" in tasks]
+    (choice,) = [task for name, task in staged.items() if name != "stage"]
+    assert choice["dependentTasks"] == ["stage"]
+    branches = dags[choice["componentRef"]["name"]].values()
+    conditions = {
+        step: branch["triggerPolicy"]["condition"]
+        for branch in branches
+        for step in dags[branch["componentRef"]["name"]]
+    }
+    at_once = "inputs.parameter_values['pipelinechannel--policy'] == ''"
+    assert conditions == {"deploy": at_once, "canary": f"!({at_once})"}
 
 
 @pytest.mark.parametrize("pipeline", ir.PIPELINES)
@@ -55,7 +71,8 @@ def cached(spec):
 
 def test_deploy_is_never_cached_and_the_rest_is():
     found = cached(pipeline_spec())
-    assert found == {"ingest": True, "train": True, "evaluate": True, "register": True, "deploy": False}
+    kept = dict.fromkeys(("ingest", "train", "evaluate", "optimise", "register"), True)
+    assert found == kept | dict.fromkeys(("stage", "deploy", "canary"), False)
 
 
 def test_what_looks_at_the_lake_is_never_cached_and_comes_in_order():

@@ -37,7 +37,7 @@ def test_a_closed_gate_registers_nothing(closed, env):
 def test_an_open_gate_registers_a_package_that_opens_and_trains_nothing_again(closed, env, tiny, tmp_path):
     outcome, states = run(tiny(), env)
     assert outcome.admitted
-    assert states == {"ingest": "cached", "train": "cached", "evaluate": "done", "register": "done"}
+    assert states == {"ingest": "cached", "train": "cached", "evaluate": "done", "optimise": "done", "register": "done"}
     uri = Tracker(env.tracking, "movies").package_uri("movies", "challenger")
     storage.get_tree(uri, tmp_path / "package")
     manifest = Package.open(tmp_path / "package").manifest
