@@ -45,8 +45,8 @@ def slipway(tmp_path_factory, free_ports):
 
 
 @pytest.fixture(scope="module")
-def demo(slipway):
-    return slipway("run", *TINY_WORDS)
+def demo(slipway, lenient_slo):
+    return slipway("run", *TINY_WORDS, f"--slo={lenient_slo}")
 
 
 def test_it_prints_the_table_in_order_and_where_everything_is(demo):

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 WORLD = {f"simulate.{name}": value for name, value in simulator.TINY.model_dump().items()}
 TRAINING = {"epochs": 6, "tokens_per_step": 1024, "warmup_steps": 30, "ranker.dim": 64, "ranker.max_len": 50}
 WORDS = [f"--set={name}={value}" for name, value in (WORLD | {f"train.{n}": v for n, v in TRAINING.items()}).items()]
+WORDS += ["--set=optimise.users=50", "--set=optimise.rounds=3", "--set=optimise.requests=2", "--slo="]
 
 
 @pytest.fixture(scope="module")
