@@ -228,7 +228,8 @@ def plot(results: dict[str, Any], policy: Policy, path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 4, figsize=(15, 3.6))
+    widths = [1, 1, 1, 1.1]
+    figure, axes = plt.subplots(1, 4, figsize=(15, 4), width_ratios=widths, layout="constrained")
     equal = results["peers"]["the judge"]["equal"]
     for axis, (name, rows) in zip(axes, results["power"].items(), strict=False):
         changes = [0.0, *(r["change"] for r in rows)]
@@ -243,7 +244,7 @@ def plot(results: dict[str, Any], policy: Policy, path: Path) -> None:
         axis.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
         axis.set_title(f"{name}: worse by")
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+    axes[1].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4)
     names = list(results["peers"])
     worst = [max(r["promoted"] for t, r in results["peers"][n].items() if t != "equal") for n in names]
     false = [results["peers"][n]["equal"]["rolled_back"] for n in names]
@@ -254,8 +255,7 @@ def plot(results: dict[str, Any], policy: Policy, path: Path) -> None:
     axes[3].invert_yaxis()
     axes[3].xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
     axes[3].set_title("mistakes")
-    axes[3].legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
+    axes[3].legend(fontsize=8, loc="upper right", bbox_to_anchor=(1, -0.12))
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
@@ -329,7 +329,7 @@ see more, must be redrawn whenever the normal moves, and leave what lies near to
 
 A shift inside one bucket of a histogram cannot be seen by anybody who reads only the histogram. Where feedback comes an
 hour late, each stage waits for it. With a tenth of the traffic the default patience ends first, and a person is asked;
-with more patience the answer is the same for about as many requests, later. Half the margins cost three to four times
+with more patience the answer is the same for about as many requests, later. Half the margins cost about three times
 the requests.
 
 ## Between equal and bad
