@@ -9,6 +9,7 @@ the same for every strategy, and no part of a step. Knows the loop; knows no exp
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -47,10 +48,8 @@ def run(job: Job, scratch: Path) -> dict[str, Any]:
 
     Where it cannot be done: {"error": why}. Nothing else is running of it when this returns.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
-    for old in scratch.glob("*"):
-        if old.is_file():
-            old.unlink()
+    shutil.rmtree(scratch, ignore_errors=True)  # shards of another arm would be trained on
+    scratch.mkdir(parents=True)
     (scratch / "job.json").write_text(job.model_dump_json())
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     logs = [(scratch / f"{rank}.log").open("w") for rank in range(job.workers)]

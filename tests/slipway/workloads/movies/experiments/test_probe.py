@@ -18,7 +18,11 @@ def test_made_up_histories_have_equal_lengths_and_a_head():
 @pytest.mark.slow
 def test_a_probe_measures_a_fresh_process_and_says_why_one_fails(tmp_path):
     config = TrainConfig(ranker=SHAPE, epochs=1, tokens_per_step=80, precision="fp32")
+    left = tmp_path / "good" / "shards-0"  # of another arm: nobody may train on it
+    left.mkdir(parents=True)
+    (left / "other.parquet").touch()
     good = probe.run(Job(config=config, sequences=20, items=50), tmp_path / "good")
+    assert not (left / "other.parquet").exists()
     assert good["tokens"] == 160
     assert 0 < good["start_mib"] <= good["peak_mib"]
     assert good["train_loss"] == pytest.approx(3.9, abs=0.5)  # log 50: hardly trained
