@@ -6,11 +6,12 @@ load_tests/slo/{demo,staging,production}.yaml; each figure carries the reason fo
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from slipway.config import UniqueLoader
 from slipway.errors import ConfigError
 from slipway.workloads.movies.simulator.traffic import LONGEST_VISIT
 
@@ -149,17 +150,6 @@ class Slo(Strict):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is written twice, of which YAML keeps the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is written twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
@@ -173,7 +163,7 @@ def read(chosen: str) -> Slo:
             f"choose one of {', '.join(names())}, or name a YAML file like {FOLDER.name}/",
         )
     try:
-        return Slo.model_validate(yaml.load(path.read_text("utf-8"), _Loader))  # noqa: S506 - a SafeLoader
+        return Slo.model_validate(yaml.load(path.read_text("utf-8"), UniqueLoader))  # noqa: S506 - a SafeLoader
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or path.name}: {e['msg'].removeprefix('Value error, ')}"

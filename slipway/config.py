@@ -16,6 +16,18 @@ from slipway.errors import ConfigError
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class UniqueLoader(yaml.SafeLoader):
+    """YAML in which a key that is there twice is an error: the second would silently undo the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", node.start_mark)
+        built: dict[Any, Any] = super().construct_mapping(node, deep)
+        return built
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings merge key by key; anything else in `over` replaces."""
     merged = dict(base)

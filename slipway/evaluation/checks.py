@@ -19,6 +19,7 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from slipway.config import UniqueLoader
 from slipway.errors import ConfigError
 from slipway.evaluation.measurement import Kind, Measurement
 from slipway.package import Frozen
@@ -101,25 +102,13 @@ class Check(Frozen):
     reason: str = ""
 
 
-class _Unique(yaml.SafeLoader):
-    """YAML in which a key that is there twice is an error: the second would silently undo the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", node.start_mark)
-        built: dict[Any, Any] = super().construct_mapping(node, deep)
-        return built
-
-
 def load(path: Path, over: Mapping[str, Mapping[str, Any] | None] | None = None) -> tuple[Threshold, ...]:
     """The file's thresholds; over: differences by measurement and bound, or null to take a threshold away.
 
     Raises ConfigError that names the key.
     """
     try:
-        document = yaml.load(path.read_text("utf-8"), _Unique) or {}  # noqa: S506 - a SafeLoader
+        document = yaml.load(path.read_text("utf-8"), UniqueLoader) or {}  # noqa: S506 - a SafeLoader
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as thresholds: {error}", "correct the file") from error
     if not isinstance(document, dict):

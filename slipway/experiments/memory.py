@@ -19,6 +19,7 @@ from slipway import storage
 from slipway.tracking import Run, Tracker
 
 ARMS = "arms"
+LONGEST = 100  # numbers of a curve
 RUN = "mlflow_run.json"
 PARENT = "mlflow.parentRunId"  # what MLflow's pages nest runs by
 
@@ -58,9 +59,13 @@ class Memory:
         return figures
 
     def arms(self) -> list[dict[str, Any]]:
-        """Every arm that is known, oldest first: key, commit, seconds, cpu_seconds (of this process), figures."""
+        """Every arm that is known, oldest first: key, commit, seconds, cpu_seconds (of this process), figures.
+
+        Without the figures that hold a number for each user or case: a page is of a data set, not of its people.
+        """
         paths = sorted((self.folder / ARMS).glob("*.json"), key=lambda path: path.stat().st_mtime)
-        return [json.loads(path.read_text()) for path in paths]
+        arms: list[dict[str, Any]] = [json.loads(path.read_text()) for path in paths]
+        return [arm | {"figures": {k: v for k, v in arm["figures"].items() if not _is_long(v)}} for arm in arms]
 
     @contextmanager
     def _child(self, key: str) -> Iterator[Run]:
@@ -102,3 +107,7 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _is_long(figure: object) -> bool:
+    return isinstance(figure, list) and len(figure) > LONGEST

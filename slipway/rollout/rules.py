@@ -5,11 +5,12 @@ A policy is checked before it is followed: what could never advance, or never pr
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from slipway.config import UniqueLoader
 from slipway.errors import ConfigError
 from slipway.package import Frozen
 from slipway.rollout.evidence import BOUNDS
@@ -170,24 +171,12 @@ class Policy(Frozen):
         return self
 
 
-class _Unique(yaml.SafeLoader):
-    """YAML in which a key that is there twice is an error: the second would silently undo the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", node.start_mark)
-        built: dict[Any, Any] = super().construct_mapping(node, deep)
-        return built
-
-
 def read(source: str | Path) -> Policy:
     """A shipped policy by name, or a YAML file by path. Raises ConfigError that says what to correct."""
     shipped = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
     path = SHIPPED / f"{source}.yaml" if str(source) in shipped else Path(source)
     try:
-        document = yaml.load(path.read_text("utf-8"), _Unique)  # noqa: S506 - a SafeLoader
+        document = yaml.load(path.read_text("utf-8"), UniqueLoader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
         raise ConfigError(
             f"there is no policy {str(source)!r}", f"name one of {', '.join(shipped)}, or a YAML file's path"

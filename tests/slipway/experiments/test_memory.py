@@ -36,6 +36,14 @@ def test_an_interrupted_experiment_goes_on_where_it_was_in_the_same_run(tmp_path
     assert arm.data.params == {"name": "a"}
 
 
+def test_a_page_holds_no_number_for_each_user(tmp_path, tracker):
+    memory = Memory.open(tmp_path, tracker, "ablation", "c", {})
+    figures = {"ndcg10": [0.5] * 943, "curve": [0.1, 0.2]}
+    assert memory.remember("whole", lambda: figures) == figures  # what is compared with later needs them
+    (arm,) = memory.arms()
+    assert arm["figures"] == {"curve": [0.1, 0.2]}
+
+
 def test_figures_that_json_cannot_hold_are_refused_and_not_remembered(tmp_path, tracker):
     memory = Memory.open(tmp_path, tracker, "losses", "c", {})
     with pytest.raises(TypeError, match="cannot be remembered"):
