@@ -86,11 +86,18 @@ def test_a_missing_objective_is_named(document: dict[str, Any], write: Write) ->
         slo.read(write(document))
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "name: [", "name: a\nname: b\n", "\x00", "!!python/object:os.x {}"])
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "name: [", "\x00", "!!python/object:os.x {}"])
 def test_a_file_that_is_no_slo_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        slo.read(str(path))
+
+
+def test_a_good_file_with_a_key_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text((slo.FOLDER / "demo.yaml").read_text() + "name: again\n")
+    with pytest.raises(ConfigError, match="'name' is there twice"):
         slo.read(str(path))
 
 

@@ -74,11 +74,18 @@ def test_what_cannot_work_is_refused(tmp_path, change, words):
     assert refused.value.remedy
 
 
-@pytest.mark.parametrize("text", ["name: a\nname: b\n", "[1, 2]", "", ": :\n", "\x00", "- {"])
+@pytest.mark.parametrize("text", ["[1, 2]", "", ": :\n", "\x00", "- {"])
 def test_what_is_no_policy_is_refused(tmp_path, text):
     path = tmp_path / "policy.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError):
+        read(path)
+
+
+def test_a_good_policy_with_a_key_twice_is_refused(tmp_path):
+    path = written(tmp_path, lambda d: None)
+    path.write_text(path.read_text() + "name: again\n")
+    with pytest.raises(ConfigError, match="'name' is there twice"):
         read(path)
 
 
