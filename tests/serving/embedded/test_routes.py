@@ -58,11 +58,12 @@ def test_no_request_is_lost_and_the_failures_of_a_revision_are_seen(ingress: Run
         before = (await here.gateway.stats())["default.m-2"]
         b[1].end()
         found = answers(await here.many([{}] * 400))
-        await asyncio.sleep(0.7)  # by now Envoy knows, and does not try it at all
+        await asyncio.sleep(0.7)  # by now Envoy knows, as a rule, and does not try it at all
         found += answers(await here.many([{}] * 400))
         assert found == {(200, "m-1"): 800}
         after = (await here.gateway.stats())["default.m-2"]
-        assert after.unanswered - before.unanswered == pytest.approx(400, abs=150)
+        # 400 of the 800 were meant for it; one that both of its replicas lose counts twice, until Envoy knows.
+        assert 250 <= after.unanswered - before.unanswered <= 2 * 550
         assert after.ok == before.ok
 
         # Envoy starts over: the counts go on.

@@ -92,7 +92,8 @@ class Shards:
         name = _name(number)
         content = store(self.uri, self.endpoint_url).read(name)
         try:
-            table = pq.read_table(io.BytesIO(content), use_threads=False, page_checksum_verification=True)
+            with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+                table = file.read(use_threads=False)
             users, items = (table[column].combine_chunks() for column in ("user", "items"))
             shard = Shard(users.to_numpy(), items.offsets.to_numpy().astype(np.int64), items.values.to_numpy())
         except (pa.ArrowException, KeyError, OSError) as error:

@@ -71,16 +71,23 @@ def test_too_few_users_or_items_are_refused(tmp_path: Path) -> None:
 
 
 def test_memory_follows_the_shard_and_not_the_data(tmp_path: Path) -> None:
-    """Peak of Python's, numpy's and Arrow's allocations over an epoch of four shards, and of sixteen as large."""
-    pool, peaks = pa.default_memory_pool(), []
-    for times in (2, 4, 16):  # the first pays for imports
+    """Peak of Python's, numpy's and Arrow's allocations over an epoch of four shards, and of sixteen as large.
+
+    The least of three: what other threads of this process allocate meanwhile can only add.
+    """
+    pool = pa.default_memory_pool()
+
+    def peak(times: int) -> int:
         data = shards.write(histories([50] * 2_000 * times), (tmp_path / str(times)).as_uri(), 100_000)
         assert len(data) == times
         before, arrow = pool.bytes_allocated(), 0
         tracemalloc.start()
         for _ in steps(data, Draw(50, 2048, 0, 0)):
             arrow = max(arrow, pool.bytes_allocated() - before)
-        peaks.append(tracemalloc.get_traced_memory()[1] + arrow)
+        python = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[1] > 4 * 100_000  # a shard's items were indeed seen
-    assert peaks[2] < 1.2 * peaks[1]
+        return python + arrow
+
+    few, many = (min(peak(times) for _ in range(3)) for times in (4, 16))
+    assert few > 4 * 100_000  # a shard's items were indeed seen
+    assert many < 1.2 * few
