@@ -91,7 +91,8 @@ def _stream(name: str, *, follow: bool, metrics_port: int | None) -> None:
     from streaming.config import StreamConfig
 
     port = metrics_port or settings().stream_metrics_port
-    url, stream = settings().events_url, StreamConfig(metrics_port=port if follow else None)
+    stream = StreamConfig(metrics_port=port if follow else None, metrics_host=settings().stream_metrics_host)
+    url = settings().events_url
     with embedded.broker(url):
         if follow:
             console.print(f"following {url} into data set {name}; Ctrl-C stops", highlight=False)

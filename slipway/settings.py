@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     data_set: str = Field("simulated", pattern="^[a-z0-9][a-z0-9_-]*$", description="data set of the lake's commands")
     events_url: str = Field("redis://127.0.0.1:6379/0", description="event stream: redis://… or kafka://host:port")
     stream_metrics_port: int = Field(9180, ge=1, le=65535, description="/metrics and /health of the stream's consumer")
+    stream_metrics_host: str = Field("127.0.0.1", description="… their address; in a pod 0.0.0.0, for probes and scrapes")
     feature_store: Path | None = Field(
         None, description="Feast repository whose online store the model server reads; none: the package alone"
     )

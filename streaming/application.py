@@ -143,7 +143,7 @@ def _run(url: str, data_set: str, config: StreamConfig, until: Callable[[Consume
 
         async def work() -> Consumer:
             consumer = Consumer(url, data_set, committer, config)
-            with served(consumer.metrics, config.metrics_port):
+            with served(consumer.metrics, config.metrics_port, config.metrics_host):
                 await consumer.run(until)
             return consumer
 

@@ -15,4 +15,5 @@ class StreamConfig(Frozen):
     wait_s: float = Field(60.0, ge=0, description="how long to wait for a broker that does not answer at the start")
     compact_every_s: float = Field(300.0, gt=0, description="between two compactions of the tables written to")
     trim_every_s: float = Field(10.0, gt=0, description="between two looks at what can leave the stream")
-    metrics_port: int | None = Field(None, ge=1, le=65535, description="/metrics and /health on 127.0.0.1; none: off")
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="/metrics and /health; none: off")
+    metrics_host: str = Field("127.0.0.1", description="address of /metrics and /health")

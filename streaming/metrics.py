@@ -1,6 +1,7 @@
 """What a consumer says about itself: Prometheus' metrics and one word on its health, over HTTP. Knows numbers only."""
 
 import contextlib
+import errno
 import json
 import logging
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from slipway.errors import PortInUseError
+from slipway.errors import ConfigError, PortInUseError
 from streaming.delivery import Counts
 
 log = logging.getLogger("slipway.streaming.metrics")
@@ -80,8 +81,8 @@ class Metrics:
 
 
 @contextlib.contextmanager
-def served(metrics: Metrics, port: int | None) -> Iterator[None]:
-    """/metrics and /health (200 or 503) on 127.0.0.1:port while the block runs. Raises PortInUseError."""
+def served(metrics: Metrics, port: int | None, host: str = "127.0.0.1") -> Iterator[None]:
+    """/metrics and /health (200 or 503) on host:port while the block runs. Raises PortInUseError, ConfigError."""
     if port is None:
         yield
         return
@@ -106,8 +107,13 @@ def served(metrics: Metrics, port: int | None) -> Iterator[None]:
             """A scrape is no news."""
 
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = ThreadingHTTPServer((host, port), Handler)
     except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise ConfigError(
+                f"metrics cannot be served on {host}:{port}: {error.strerror or error}",
+                "set SLIPWAY_STREAM_METRICS_HOST to an address of this machine, such as 127.0.0.1 or 0.0.0.0",
+            ) from error
         raise PortInUseError(port, "the metrics port") from error
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
