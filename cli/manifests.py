@@ -1,0 +1,111 @@
+"""`slipway manifests …`: what the second place would be told, held against what can be known of it here. Knows
+screens only.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from slipway.settings import settings
+
+console = Console()
+app = typer.Typer(no_args_is_help=True, help="Kubernetes manifests: check, list, pin, promote.")
+
+REFUSED = 1
+Root = Annotated[Path | None, typer.Option("--root", help="Folder of the manifests; default: the repository's.")]
+
+
+@app.command()
+def check(
+    names: Annotated[list[str] | None, typer.Argument(help="Overlays, such as apps/production; default: all.")] = None,
+    crds: Annotated[
+        Path | None,
+        typer.Option("--crds", help="Folder with the CRDs: <source>/<file>; default: what fetch-crds brought."),
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Build each overlay and hold every object against its schema, its CEL rules, and our own lints. Offline.
+
+    Exits with 1 when anything is found; each line names the overlay, the object, where in it, and the remedy.
+
+    [bold]Examples[/bold]
+
+      slipway manifests check
+      slipway manifests check apps/production platform/mlflow
+      slipway manifests check --crds ~/crds
+    """
+    from cluster import overlays, validation
+    from cluster.crds import Definitions
+
+    home = settings().home
+    folder = validation.folder_of_definitions(crds, home)
+    definitions = Definitions(folder, validation.cached(home) / "parsed")
+    with console.status("building and checking …"):
+        report = validation.check(names or [], definitions, root or overlays.ROOT)
+    for finding in report.findings:
+        where = f"{finding.overlay}: {finding.object}" + (f" {finding.path}" if finding.path else "")
+        console.print(f"[bold]{finding.check}[/bold] ", end="")
+        console.print(f"{where}: {finding.message}", highlight=False, markup=False, soft_wrap=True)
+        if finding.remedy:
+            console.print(f"  → {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE)
+    for column in ("overlay", "objects", "findings"):
+        table.add_column(column, justify="left" if column == "overlay" else "right")
+    for overlay in report.overlays:
+        objects = sum(o.overlay == overlay.name for o in report.objects)
+        found = sum(f.overlay == overlay.name for f in report.findings)
+        table.add_row(overlay.name, f"{objects}", f"{found}" if found else "")
+    console.print(table)
+    rules = report.rules
+    console.print(
+        f"{len(report.objects)} objects of {len(report.kinds)} kinds, {report.unvalidated} without a schema; "
+        f"CEL: {len(rules.distinct)} rules run {rules.evaluated} times, {len(rules.unevaluated)} not evaluated, "
+        f"{rules.transitions} of changes only; {len(report.findings)} findings; {report.seconds:.1f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for rule, why in rules.unevaluated.items():
+        console.print(f"not evaluated: {why}: {rule}", highlight=False, markup=False, soft_wrap=True)
+    if report.findings or report.unvalidated or rules.unevaluated:
+        raise typer.Exit(REFUSED)
+
+
+@app.command(name="list")
+def list_(root: Root = None) -> None:
+    """What is applied: every kustomization that no other takes in.
+
+    [bold]Example[/bold]
+
+      slipway manifests list
+    """
+    from cluster import overlays
+
+    table = Table(box=box.SIMPLE)
+    table.add_column("overlay")
+    table.add_column("instead of")
+    for overlay in overlays.find(root or overlays.ROOT):
+        table.add_row(overlay.name, overlay.instead_of)
+    console.print(table)
+
+
+@app.command(name="fetch-crds")
+def fetch_crds() -> None:
+    """Bring the definitions that cluster/crds.yaml pins into SLIPWAY_HOME/cache/crds; what is there is kept.
+
+    Each file comes from its project's repository at a commit, and is refused when its SHA-256 is not the pinned one.
+
+    [bold]Example[/bold]
+
+      slipway manifests fetch-crds
+    """
+    from cluster import crds, validation
+
+    folder = validation.cached(settings().home)
+    with console.status("fetching …") as status:
+        brought = crds.fetch(folder, lambda name: status.update(f"fetching {name} …"))
+    count = sum(len(source.files) for source in crds.pins().sources.values())
+    console.print(f"{folder}: {count} definitions, {brought} of them brought now", highlight=False, soft_wrap=True)

@@ -1,0 +1,80 @@
+"""Everything that is held against the built overlays, in order: build, schemas, CEL rules, lints. Knows no rule.
+
+slipway manifests check                    # everything that is applied
+slipway manifests check apps/production    # one overlay; what it refers to is looked for in all of them
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import celrules, overlays, schemas
+from cluster.crds import FETCH, Definitions
+from cluster.objects import Finding, Object
+from cluster.overlays import Overlay
+from slipway.errors import ConfigError
+
+TEST_CRDS = "SLIPWAY_TEST_CRDS"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was looked at and what was found; objects are those of the overlays that were asked for."""
+
+    overlays: tuple[Overlay, ...]
+    objects: tuple[Object, ...]
+    unvalidated: int
+    rules: celrules.Rules
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def kinds(self) -> Counter[str]:
+        return Counter(f"{o.api_version} {o.kind}" for o in self.objects)
+
+
+def check(names: Sequence[str], definitions: Definitions, root: Path = overlays.ROOT) -> Report:
+    """Raises ConfigError for an overlay that there is not, SourceError where a definition is missing."""
+    begin = time.perf_counter()
+    applied = overlays.find(root)
+    asked = overlays.choose(names, root) if names else applied
+    built = overlays.build_all([*asked, *(o for o in applied if o not in asked)])
+    mine, others = built[: len(asked)], built[len(asked) :]
+    findings = [] if names else list(overlays.read_sources(root))
+    for one in mine:
+        findings += one.findings
+    for one in others:
+        findings += [
+            Finding(f.overlay, f.object, f.path, "build", f"not built, so nothing in it can be found: {f.message}")
+            for f in one.findings
+        ]
+    things = tuple(o for one in mine for o in one.objects)
+    rules, unvalidated = celrules.Rules(), 0
+    for thing in things:
+        validated, found = schemas.check(thing, definitions)
+        findings += found
+        unvalidated += not validated
+        definition = validated and definitions.has(thing.group, thing.kind)
+        if definition and not found:  # a rule presumes the schema
+            held = definitions.get(thing.group, thing.kind, thing.version)
+            assert held is not None
+            celrules.check(thing, held, rules)
+    findings += rules.findings
+    return Report(tuple(asked), things, unvalidated, rules, tuple(sorted(set(findings))), time.perf_counter() - begin)
+
+
+def folder_of_definitions(given: Path | None, home: Path) -> Path:
+    """Where the definitions are: the folder given, the cache, or SLIPWAY_TEST_CRDS. Raises ConfigError."""
+    cache = cached(home)
+    candidates = [given] if given else [cache, *(Path(p) for p in [os.environ.get(TEST_CRDS)] if p)]
+    for folder in candidates:
+        if folder.is_dir() and any(folder.glob("*/*.yaml")):
+            return folder
+    raise ConfigError(f"there are no definitions of custom resources in {candidates[0]}", FETCH)
+
+
+def cached(home: Path) -> Path:
+    return home / "cache" / "crds"
