@@ -2,7 +2,8 @@
 """The parts of KServe's objects that the embedded KServe supports, as closed models: what it cannot do, it refuses.
 
 Field names are KServe's own (v1beta1 InferenceService, v1alpha1 ServingRuntime), in camelCase. Settings that only a
-cluster can obey (image, requests, security context, scaling) are accepted and have no effect here; each says so.
+cluster can obey (image, requests, security context, scaling, placement) or that name objects which only a cluster has
+(ConfigMaps, Secrets, volumes, service accounts) are accepted and have no effect here; each says so.
 """
 
 import re
@@ -26,16 +27,16 @@ GROUP = "serving.kserve.io"
 ELSEWHERE = frozenset(
     (
         "canary explainer transformer batcher logger containers initContainers workerSpec storageUris storage "
-        "autoScaling deploymentStrategy volumes volumeMounts envFrom sklearn xgboost lightgbm tensorflow pytorch "
-        "triton onnx huggingface paddle pmml multiModel builtInAdapter storageHelper lifecycle livenessProbe "
-        "startupProbe affinity nodeSelector tolerations imagePullSecrets serviceAccountName grpcEndpoint "
-        "grpcDataEndpoint httpDataEndpoint scaleMetric scaleTarget containerConcurrency workingDir disabled replicas"
+        "autoScaling deploymentStrategy sklearn xgboost lightgbm tensorflow pytorch triton onnx huggingface paddle "
+        "pmml multiModel builtInAdapter storageHelper lifecycle startupProbe affinity nodeSelector tolerations "
+        "imagePullSecrets grpcEndpoint grpcDataEndpoint httpDataEndpoint workingDir disabled replicas"
     ).split()
 )
 
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Protocol = Literal["v1", "v2", "grpc-v2"]
 OnCluster = "obeyed on a cluster; no effect on the embedded KServe"
+Elsewhere = "a cluster's; here servers have the environment and the disk of the slipway up that started them"
 
 MIRROR = "slipway.dev/mirror-percent"
 STICKY = "slipway.dev/sticky-header"
@@ -97,12 +98,15 @@ class Predictable(Closed):
     command: list[str] | None = None
     args: list[str] | None = None
     env: list[EnvVar] = []
+    envFrom: list[dict[str, Any]] = Field([], description=Elsewhere)
+    volumeMounts: list[dict[str, Any]] = Field([], description=Elsewhere)
     ports: list[Port] = Field([], description=OnCluster)
     resources: dict[str, Any] | None = Field(
         None, description="limits: memory ends a server that has more, cpu sets OMP_NUM_THREADS; the rest: " + OnCluster
     )
     securityContext: dict[str, Any] | None = Field(None, description=OnCluster)
     readinessProbe: dict[str, Any] | None = Field(None, description=OnCluster)
+    livenessProbe: dict[str, Any] | None = Field(None, description=OnCluster)
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -133,6 +137,7 @@ class ServingRuntimeSpec(Closed):
     supportedModelFormats: list[SupportedModelFormat] = []
     protocolVersions: list[Protocol] = []
     containers: list[Container] = Field(min_length=1, max_length=1)
+    volumes: list[dict[str, Any]] = Field([], description=Elsewhere)
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 
@@ -158,6 +163,13 @@ class PredictorSpec(Closed):
     model: ModelSpec
     minReplicas: int | None = Field(None, description="servers per revision, default 1; 0 is 1 here: none is ended")
     maxReplicas: int | None = Field(None, description=OnCluster)
+    scaleMetric: Literal["cpu", "memory", "concurrency", "rps"] | None = Field(None, description=OnCluster)
+    scaleTarget: int | None = Field(None, ge=1, description=OnCluster)
+    containerConcurrency: int | None = Field(None, ge=0, description=OnCluster)
+    serviceAccountName: str | None = Field(None, description=Elsewhere)
+    priorityClassName: str | None = Field(None, description=OnCluster)
+    securityContext: dict[str, Any] | None = Field(None, description=OnCluster)
+    topologySpreadConstraints: list[dict[str, Any]] = Field([], description=OnCluster)
     timeout: int | None = Field(None, ge=1, description=OnCluster)
     terminationGracePeriodSeconds: int | None = Field(None, ge=0, description=OnCluster)
     labels: dict[str, str] = {}
