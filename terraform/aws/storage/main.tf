@@ -1,0 +1,32 @@
+# What outlives the compute of one environment. Nothing here is ever destroyed by Terraform (prevent_destroy), and no
+# cluster stands in this state, so that `terraform destroy` of a cluster cannot reach it.
+
+locals {
+  prefix = "slipway-${var.environment}-${var.suffix}"
+}
+
+provider "aws" {
+  region = var.region
+  default_tags {
+    tags = {
+      Project     = "slipway"
+      Environment = var.environment
+      Suffix      = var.suffix
+      ManagedBy   = "terraform"
+    }
+  }
+}
+
+data "aws_availability_zones" "available" {
+  state = "available"
+}
+
+module "storage" {
+  source = "../../modules/storage"
+  prefix = local.prefix
+  volumes = {
+    # MLflow's and Feast's records; a disk lives in one zone, and its pod with it.
+    postgres = { zone = sort(data.aws_availability_zones.available.names)[0], size_gb = var.postgres_gb }
+  }
+  secrets = ["slipway-credentials", "mlflow-database", "postgres-credentials", "redis-credentials", "grafana-admin"]
+}
