@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from cli.rolloutview import Picture, history_of, history_table, view
-from slipway.errors import HeldError, RolloutError, ServingError, SlipwayError
+from slipway.errors import HeldError, RolloutError, ServedError, ServingError, SlipwayError
 from slipway.rollout import controller, holder, launch, policy, service
 from slipway.rollout.controller import Places
 from slipway.rollout.record import Entry, rollouts
@@ -46,6 +46,10 @@ def start(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Show it until it ends; exit code 3 if not promoted.")
     ] = False,
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="Drive it in this very process, for a pod; a package that serves already is done."),
+    ] = False,
     every: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds between two looks at the figures.")] = 5.0,
 ) -> None:
     """Begin a judged rollout; a process in the background drives it to its end.
@@ -56,7 +60,7 @@ def start(
 
       slipway rollout start movies --package models:/movies@challenger
       slipway rollout start movies -p 7 --policy policies/careful.yaml --follow
-      slipway rollout start movies -p s3://packages/movies/3f9a12c4d5e6
+      slipway rollout start movies -p s3://packages/movies/3f9a12c4d5e6 --here
     """
     env, console = settings(), _console()
     rules = policy.read(policy_)  # what cannot be followed needs no service
@@ -66,11 +70,19 @@ def start(
     tracker = Tracker(env.tracking, name)
     try:
         state = launch.start(places, package, rules, tracker, env)
+    except ServedError as served:
+        if not here:
+            raise
+        console.print(served.message, highlight=False, soft_wrap=True)
+        return
     except HeldError:
         state = _same(places, package, tracker, env)
-        if holder.is_alive(state.holder, state.renewed, time.time()) and not follow:
+        if holder.is_alive(state.holder, state.renewed, time.time()) and not (follow or here):
             raise
         console.print(f"rollout {state.id} of the same package goes on", highlight=False)
+    if here:
+        _drive(console, places, tracker)
+        return
     _ensure(console, env, places, state, every)
     console.print(
         f"rollout {state.id} of {state.candidate} began, policy {state.policy}; see: slipway rollout status {name} -w",
@@ -151,19 +163,7 @@ def resume(
         return
     from slipway.tracking import Tracker
 
-    tracker = Tracker(env.tracking, places.name)
-    said = ""
-
-    def say(told: Entry) -> None:
-        nonlocal said
-        line = f"{told.phase} {told.stage}: {told.note or '; '.join(told.reasons) or told.reason}"
-        if line != said:
-            console.print(f"{told.time} {line}", highlight=False, soft_wrap=True)
-            said = line
-
-    ended = launch.drive(places, tracker, say)
-    if ended.phase is not Phase.PROMOTED:
-        raise typer.Exit(ROLLED_BACK)
+    _drive(console, places, Tracker(env.tracking, places.name))
 
 
 @app.command()
@@ -233,6 +233,21 @@ def _same(places: Places, package: str, tracker: "Tracker", env: Settings) -> St
         controller.check_free(places.name, found, time.time())
     assert held is not None
     return held
+
+
+def _drive(console: Console, places: Places, tracker: "Tracker") -> None:
+    """Be the rollout's controller until it ends; each new verdict is a line."""
+    said = ""
+
+    def say(told: Entry) -> None:
+        nonlocal said
+        line = f"{told.phase} {told.stage}: {told.note or '; '.join(told.reasons) or told.reason}"
+        if line != said:
+            console.print(f"{told.time} {line}", highlight=False, soft_wrap=True)
+            said = line
+
+    if launch.drive(places, tracker, say).phase is not Phase.PROMOTED:
+        raise typer.Exit(ROLLED_BACK)
 
 
 def _ensure(console: Console, env: Settings, places: Places, state: State, every: float) -> None:

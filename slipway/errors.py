@@ -27,7 +27,8 @@ SlipwayError
 │   ├── ManifestError          an object that the API must refuse
 │   └── StagingError           a build that did not hold what it must before anybody sees it
 ├── RolloutError           a rollout that cannot begin, go on, or was rolled back
-│   └── HeldError              another rollout, or another controller, holds the service
+│   ├── HeldError              another rollout, or another controller, holds the service
+│   └── ServedError            the service serves that package already
 └── PipelineError          a step or a whole pipeline run
     └── BusyError              another run holds the same home
 """
@@ -210,6 +211,10 @@ class RolloutError(SlipwayError):
 
 
 class HeldError(RolloutError):
+    pass
+
+
+class ServedError(RolloutError):
     pass
 
 

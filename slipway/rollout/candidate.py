@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from slipway import inferenceservice, storage
-from slipway.errors import ObjectNotFoundError, RolloutError, TrackingError
+from slipway.errors import ObjectNotFoundError, RolloutError, ServedError, TrackingError
 from slipway.inferenceservice import ANNOTATION, Document
 from slipway.package import MANIFEST, Manifest
 from slipway.rollout import service
@@ -66,7 +66,7 @@ def resolve(text: str, model: str, tracker: "Tracker", endpoint_url: str | None 
 
 
 def check(candidate: Candidate, name: str, found: Document) -> None:
-    """Raises RolloutError when this service cannot have a rollout of this package."""
+    """Raises RolloutError when this service cannot have a rollout of this package, ServedError when it needs none."""
     labels = found["metadata"].get("labels") or {}
     mode = found.get("status", {}).get("deploymentMode") or service.annotations(found).get(
         "serving.kserve.io/deploymentMode", "Knative"
@@ -88,7 +88,7 @@ def check(candidate: Candidate, name: str, found: Document) -> None:
             f"wait until it is ready, or deploy it: slipway run; see kubectl describe isvc {name}",
         )
     if stable_uri(name, found) == candidate.version.uri:
-        raise RolloutError(
+        raise ServedError(
             f"{name} serves {candidate.version} already", "name another version: slipway run registers a challenger"
         )
 

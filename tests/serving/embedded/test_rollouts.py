@@ -20,7 +20,7 @@ from cli.main import app
 from components.canary import step as canary
 from serving.embedded import stack
 from slipway.deployment import Services, apply, wait_ready
-from slipway.errors import HeldError, NotReadyError, RolloutError, StaleError
+from slipway.errors import HeldError, NotReadyError, RolloutError, ServedError, StaleError
 from slipway.lake.lake import Lake
 from slipway.package import Package, Signature, Snapshot
 from slipway.rollout import candidate, controller, launch, promotion, service
@@ -326,6 +326,10 @@ def test_by_the_command_line_with_an_edit_by_kubectl_and_a_killed_controller(
         eventually(lambda: state().phase is Phase.PROMOTED, 60)
     assert rolling.champion == good
     assert set(rolling.load) == {200}
+    same = ("start", "movies", "--package", f"models:/movies/{good}")
+    with pytest.raises(ServedError, match="already"):
+        slipway(*same)
+    assert "already" in slipway(*same, "--here"), "a pod that is started again has nothing to do"
     history = " ".join(slipway("history", "movies").split())
     assert "promoted" in history
     artifacts = rolling.tracker.client
