@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     data_set: str = Field("simulated", pattern="^[a-z0-9][a-z0-9_-]*$", description="data set of the lake's commands")
     events_url: str = Field("redis://127.0.0.1:6379/0", description="event stream: redis://… or kafka://host:port")
     stream_metrics_port: int = Field(9180, ge=1, le=65535, description="/metrics and /health of the stream's consumer")
-    stream_metrics_host: str = Field("127.0.0.1", description="… their address; in a pod 0.0.0.0, for probes and scrapes")
+    stream_metrics_host: str = Field("127.0.0.1", description="… their address; in a pod 0.0.0.0")
     feature_store: Path | None = Field(
         None, description="Feast repository whose online store the model server reads; none: the package alone"
     )
@@ -57,10 +57,31 @@ class Settings(BaseSettings):
     namespace: str = Field("default", description="Kubernetes namespace of the InferenceServices")
     prometheus_url: str = Field("", description="figures of rollouts on a cluster; none: the embedded KServe")
     image: str = Field("slipway-pipeline:0.1.0", description="image of pipeline steps on the cluster")
+    training_image: str = Field("slipway-training:0.1.0", description="… of those that train, judge and export")
     serving_image: str = Field("slipway-serving:0.1.0", description="image of the model server on the cluster")
+    container_engine: str = Field(
+        "", description="podman, docker, or a path, for --runner container; none: what is here"
+    )
     git_commit: str = Field("unknown", description="commit of the running code; the runner or the image sets it")
     pipeline_run: str = Field("none", description="id of the pipeline run that this step belongs to")
+    trigger_url: str = Field("http://127.0.0.1:8085", description="what starts runs: slipway trigger send, show")
+    trigger_token: SecretStr | None = Field(None, min_length=16, description="bearer token that it asks for")
+    trigger_github_secret: SecretStr | None = Field(
+        None, min_length=16, description="of GitHub's webhook; none: its pushes are not taken"
+    )
+    trigger_repository: str = Field(
+        "", pattern=r"^([\w.-]+/[\w.-]+)?$", description="owner/name whose pushes to training code start a run"
+    )
     kfp_endpoint: str | None = Field(None, description="Kubeflow Pipelines API, for --runner cluster")
+    kfp_namespace: str | None = Field(None, description="namespace of runs, where Kubeflow Pipelines is multi-user")
+    kfp_token_file: Path | None = Field(None, description="file with the bearer token of that API; read for each call")
+    training_namespace: str = Field(
+        "", description="trainings with workers are RayJobs of KubeRay there; none: Ray in the step's own machine"
+    )
+    ray_cpus: int = Field(4, ge=1, description="CPUs of each worker's pod")
+    ray_memory: str = Field("16Gi", pattern=r"^[0-9]+(\.[0-9]+)?[KMGT]i$", description="memory of each worker's pod")
+    ray_wait_seconds: int = Field(1800, ge=60, description="a RayJob whose pods do not run by then has failed")
+    ray_deadline_seconds: int = Field(12 * 3600, ge=60, description="… and one that has not ended by then")
 
     @field_validator("home")
     @classmethod
