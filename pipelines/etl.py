@@ -8,14 +8,14 @@ slipway compile                               # writes pipelines/compiled/etl.ya
 
 from typing import NamedTuple
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 from kfp.dsl import HTML, Dataset
 
 from components.features.component import features
 from components.ingest.component import ingest
 from components.load.component import load
 from components.validate.component import validate
-from pipelines.training import RUN_ID_LABEL
+from pipelines.placement import place
 
 
 class Outputs(NamedTuple):
@@ -65,8 +65,9 @@ def etl(
     ).after(validated)
     for task in (loaded, validated, featured):
         task.set_caching_options(False)  # what is new, and what the tables hold, is not among their inputs
-    for task in (loaded, validated, featured, trained_on):
-        kubernetes.use_field_path_as_env(task, "SLIPWAY_PIPELINE_RUN", RUN_ID_LABEL)
+    tasks = {"load": loaded, "validate": validated, "features": featured, "ingest": trained_on}
+    for name, task in tasks.items():
+        place(name, task)
     return Outputs(
         reference=loaded.outputs["Output"],
         dataset=trained_on.outputs["dataset"],

@@ -8,19 +8,19 @@ slipway compile                               # writes pipelines/compiled/traini
 
 from typing import NamedTuple
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 from kfp.dsl import HTML, Artifact
 
 from components.canary.component import canary
 from components.deploy.component import deploy as deploy_component
 from components.evaluate.component import evaluate
+from components.image import TRAINING
 from components.ingest.component import ingest
 from components.optimise.component import optimise
 from components.register.component import register
 from components.stage.component import stage
 from components.train.component import train
-
-RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
+from pipelines.placement import on_gpu, place
 
 
 class Outputs(NamedTuple):
@@ -50,6 +50,9 @@ def training(
     deploy: bool = True,
     slo: str = "demo",
     policy: str = "",
+    train_gpus: str = "0",
+    train_node_selector: dict = {},  # noqa: B006 - KFP reads it; nobody changes it
+    train_tolerations: list = [],  # noqa: B006
 ) -> Outputs:
     """Parameters as on the Kubeflow dashboard.
 
@@ -57,6 +60,8 @@ def training(
     evaluation trains nothing again. data: "simulated", or a URI of source files. slo: what staging holds the package
     to, "" tries nothing. policy: of the judged rollout, "" gives the package everything at once.
     data_version, code_version, champion: fingerprints that a cached step must match; the runners fill them in.
+    train_gpus, train_node_selector, train_tolerations: of the train step's own pod, which trains where num_workers
+    is 0; workers of Ray have their own. The cluster runner fills them in from use_gpu.
     """
     ingested = ingest(
         workload=workload,
@@ -75,6 +80,9 @@ def training(
         code_version=code_version,
         dataset=ingested.outputs["dataset"],
     )
+    # Ray's pods run the image of the step that asks for them.
+    trained.set_env_variable("SLIPWAY_TRAINING_IMAGE", TRAINING)
+    on_gpu(trained, train_gpus, train_node_selector, train_tolerations)
     evaluated = evaluate(
         workload=workload,
         profile=profile,
@@ -85,7 +93,7 @@ def training(
         dataset=ingested.outputs["dataset"],
         model=trained.outputs["model"],
     )
-    tasks = [trained, evaluated]
+    tasks = {"ingest": ingested, "train": trained, "evaluate": evaluated}
     with dsl.If(evaluated.outputs["Output"] == True, name="gate"):  # noqa: E712 - KFP builds a condition from ==
         optimised = optimise(
             workload=workload,
@@ -106,7 +114,7 @@ def training(
             servable=optimised.outputs["servable"],
             evaluation=evaluated.outputs["evaluation"],
         )
-        tasks += [optimised, registered]
+        tasks |= {"optimise": optimised, "register": registered}
         with dsl.If(deploy == True, name="deploy"):  # noqa: E712
             staged = stage(
                 workload=workload,
@@ -114,27 +122,23 @@ def training(
                 run_id=trained.outputs["Output"],
                 slo=slo,
             )
-            served = [staged]
+            served = {"stage": staged}
             with dsl.If(policy == "", name="at-once"):
-                served.append(
-                    deploy_component(
-                        workload=workload, package_uri=staged.outputs["Output"], run_id=trained.outputs["Output"]
-                    )
+                served["deploy"] = deploy_component(
+                    workload=workload, package_uri=staged.outputs["Output"], run_id=trained.outputs["Output"]
                 )
             with dsl.Else(name="judged"):
-                served.append(
-                    canary(
-                        workload=workload,
-                        package_uri=staged.outputs["Output"],
-                        run_id=trained.outputs["Output"],
-                        policy=policy,
-                    )
+                served["canary"] = canary(
+                    workload=workload,
+                    package_uri=staged.outputs["Output"],
+                    run_id=trained.outputs["Output"],
+                    policy=policy,
                 )
-            for task in served:
+            for task in served.values():
                 # The cluster's state is not among a step's inputs: these are always done.
                 task.set_caching_options(False)
-    for task in tasks:
-        kubernetes.use_field_path_as_env(task, "SLIPWAY_PIPELINE_RUN", RUN_ID_LABEL)
+    for name, task in (tasks | served).items():
+        place(name, task)
     return Outputs(
         run_id=trained.outputs["Output"],
         admitted=evaluated.outputs["Output"],

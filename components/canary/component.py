@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import PIPELINE
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=PIPELINE, packages_to_install=[], install_kfp_package=False)
 def canary(workload: str, package_uri: str, run_id: str, policy: str = "default") -> str:
     """Bring the package to everybody under the policy's judge; returns the URL, or fails when it is rolled back."""
     from components.canary.step import run

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import PIPELINE
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=PIPELINE, packages_to_install=[], install_kfp_package=False)
 def deploy(workload: str, package_uri: str, run_id: str) -> str:
     """Apply the package's InferenceService and wait for it; returns the URL."""
     from components.deploy.step import run

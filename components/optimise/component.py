@@ -3,10 +3,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
-from components.image import IMAGE
+from components.image import TRAINING
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=TRAINING, packages_to_install=[], install_kfp_package=False)
 def optimise(
     workload: str,
     profile: str,

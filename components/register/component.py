@@ -3,10 +3,10 @@
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Model
 
-from components.image import IMAGE
+from components.image import PIPELINE
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=PIPELINE, packages_to_install=[], install_kfp_package=False)
 def register(
     workload: str,
     profile: str,

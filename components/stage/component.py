@@ -3,10 +3,10 @@
 from kfp import dsl
 from kfp.dsl import HTML, Output
 
-from components.image import IMAGE
+from components.image import PIPELINE
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=PIPELINE, packages_to_install=[], install_kfp_package=False)
 def stage(workload: str, package_uri: str, run_id: str, slo: str, report: Output[HTML]) -> str:
     """Try the package in `staging`: integration suite, then load under an SLO; returns the package's URI."""
     from pathlib import Path

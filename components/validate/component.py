@@ -3,10 +3,10 @@
 from kfp import dsl
 from kfp.dsl import HTML, Metrics, Output
 
-from components.image import IMAGE
+from components.image import PIPELINE
 
 
-@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@dsl.component(base_image=PIPELINE, packages_to_install=[], install_kfp_package=False)
 def validate(
     workload: str,
     data_set: str,

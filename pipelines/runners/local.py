@@ -1,7 +1,8 @@
-"""The compiled pipeline on this machine: kfp.local, each step in a subprocess of this Python, results cached.
+"""The compiled pipeline on this machine: kfp.local, each step in a process of its own, results cached.
 
 One run at a time per home. A run that failed or was interrupted goes on where it was: finished steps are cache hits,
-training resumes from its checkpoint.
+training resumes from its checkpoint. What starts a step is the caller's choice: a subprocess of this Python (here),
+or a container (container.py).
 """
 
 import fcntl
@@ -10,11 +11,11 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import psutil
 from kfp import components, local
@@ -51,14 +52,44 @@ class EtlOutcome:
     warnings: list[Mapping[str, Any]]
 
 
+class Starter(Protocol):
+    """What a step's process is. images: what stands for each name of components/image.py in the compiled pipeline, and
+    so in its cache's keys.
+    """
+
+    @property
+    def images(self) -> Mapping[str, str]: ...
+
+    def ready(
+        self, name: str, parameters: Parameters | EtlParameters, env: Settings, kubeconfig: Path | None
+    ) -> AbstractContextManager[None]:
+        """While it lasts, kfp.local's SubprocessRunner starts steps this way; afterwards none is left.
+
+        name: of the run; the environment holds what steps are told.
+        """
+
+
+class Subprocesses:
+    """Steps run in this Python, which is where kfp.local starts them by itself."""
+
+    images: Mapping[str, str] = {}
+
+    def ready(self, *_: object) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 def run(
-    parameters: Parameters, env: Settings, changed: Callable[[Step], None], kubeconfig: Path | None = None
+    parameters: Parameters,
+    env: Settings,
+    changed: Callable[[Step], None],
+    kubeconfig: Path | None = None,
+    starter: Starter | None = None,
 ) -> Outcome:
-    """kubeconfig: of the API that the deploy step applies to.
+    """kubeconfig: of the API that the deploy step applies to. starter: by default subprocesses.
 
     Raises BusyError, or PipelineError with the failed step's own message and remedy.
     """
-    name, log, monitor, outputs = _run(parameters, env, changed, kubeconfig)
+    name, log, monitor, outputs = _run(parameters, env, changed, kubeconfig, starter or Subprocesses())
     return Outcome(
         name=name,
         run_id=str(outputs["run_id"]),
@@ -69,9 +100,11 @@ def run(
     )
 
 
-def run_etl(parameters: EtlParameters, env: Settings, changed: Callable[[Step], None]) -> EtlOutcome:
+def run_etl(
+    parameters: EtlParameters, env: Settings, changed: Callable[[Step], None], starter: Starter | None = None
+) -> EtlOutcome:
     """Raises BusyError, or PipelineError with the failed step's own message and remedy."""
-    name, log, monitor, outputs = _run(parameters, env, changed, None)
+    name, log, monitor, outputs = _run(parameters, env, changed, None, starter or Subprocesses())
     return EtlOutcome(
         name=name,
         reference=str(outputs["reference"]),
@@ -84,7 +117,11 @@ def run_etl(parameters: EtlParameters, env: Settings, changed: Callable[[Step], 
 
 
 def _run(
-    parameters: Parameters | EtlParameters, env: Settings, changed: Callable[[Step], None], kubeconfig: Path | None
+    parameters: Parameters | EtlParameters,
+    env: Settings,
+    changed: Callable[[Step], None],
+    kubeconfig: Path | None,
+    starter: Starter,
 ) -> tuple[str, Path, Monitor, dict[str, Any]]:
     """The run's name, its log, what was seen of it, and the pipeline's outputs."""
     arguments = fingerprint.arguments(parameters, env)
@@ -93,13 +130,19 @@ def _run(
         log = env.home / "runs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         variables = _step_environment(env, name, kubeconfig)
-        with log.open("w") as stream, _environment(variables), _ended_children(), warnings.catch_warnings():
+        with ExitStack() as stack:
+            stream = stack.enter_context(log.open("w"))
+            stack.enter_context(_environment(variables))
+            stack.enter_context(_ended_children())
+            stack.enter_context(starter.ready(name, parameters, env, kubeconfig))
+            stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             monitor = Monitor(stream, changed)
-            return name, log, monitor, _execute(parameters.pipeline, arguments, env, monitor, log)
+            text = ir.tried_once(ir.with_images(ir.compile_ir(parameters.pipeline), starter.images))
+            return name, log, monitor, _execute(text, arguments, env, monitor, log)
 
 
-def _execute(name: str, arguments: dict[str, object], env: Settings, monitor: Monitor, log: Path) -> dict[str, Any]:
+def _execute(text: str, arguments: dict[str, object], env: Settings, monitor: Monitor, log: Path) -> dict[str, Any]:
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(env.home / "runs"),
@@ -107,7 +150,7 @@ def _execute(name: str, arguments: dict[str, object], env: Settings, monitor: Mo
         enable_caching=True,
         cache_root=str(env.home / "runs" / "cache"),
     )
-    pipeline = components.load_component_from_text(ir.compile_ir(name))
+    pipeline = components.load_component_from_text(text)
     try:
         with redirect_stdout(monitor), _logged(monitor):
             return dict(pipeline(**arguments).outputs)
