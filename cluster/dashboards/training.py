@@ -34,7 +34,7 @@ def board() -> Dashboard:
                 NUMBER,
                 Query(
                     'sum(kube_node_status_condition{condition="Ready",status="true"}'
-                    ' and on (node) kube_node_labels{label_slipway_dev_pool="gpu"})'
+                    ' and on (node) kube_node_status_capacity{resource="nvidia_com_gpu"} > 0)'
                 ),
             ),
             figure(
