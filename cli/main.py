@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from cli import data as lake
-from cli import manifests, rollout, simulate, trigger
+from cli import manifests, promotion, rollout, simulate, trigger
 from cli.batch import batch
 from cli.cards import cards
 from cli.dashboard import dashboard
@@ -228,6 +228,7 @@ app.command()(stage)
 app.command()(tune)
 app.add_typer(lake.data, name="data")
 app.add_typer(manifests.app, name="manifests")
+app.add_typer(promotion.app, name="promotion")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(trigger.app, name="trigger")
