@@ -25,10 +25,12 @@ SlipwayError
 │   ├── NotRunningError        the embedded stack is down
 │   ├── NotReadyError          an InferenceService did not become ready in time
 │   ├── ManifestError          an object that the API must refuse
+│   │   └── SameError              a change that would change nothing
 │   └── StagingError           a build that did not hold what it must before anybody sees it
 ├── RolloutError           a rollout that cannot begin, go on, or was rolled back
 │   ├── HeldError              another rollout, or another controller, holds the service
 │   └── ServedError            the service serves that package already
+├── ImageError             a container image that cannot be built, pushed or described
 └── PipelineError          a step or a whole pipeline run
     └── BusyError              another run holds the same home
 """
@@ -190,6 +192,10 @@ class ManifestError(ServingError):
     pass
 
 
+class SameError(ManifestError):
+    """Nothing would change."""
+
+
 class StagingError(ServingError):
     """broken: each check and objective that did not hold, in words."""
 
@@ -215,6 +221,10 @@ class HeldError(RolloutError):
 
 
 class ServedError(RolloutError):
+    pass
+
+
+class ImageError(SlipwayError):
     pass
 
 

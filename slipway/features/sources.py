@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -11,14 +11,18 @@ from feast.data_format import DeltaFormat
 from feast.infra.offline_stores.file_source import FileSource
 
 from slipway.errors import FeatureStoreError
-from slipway.lake.table import Table
+
+if TYPE_CHECKING:
+    from slipway.lake.table import Table
 
 UTC_STAMP = pl.Datetime("us", "UTC")
 DATE = "date"
 
 
-def table(source: FileSource, repo: Path | None) -> Table:
+def table(source: FileSource, repo: Path | None) -> "Table":
     """The lake's table of a Delta source."""
+    from slipway.lake.table import Table  # 140 MB of deltalake, which a server of online features does without
+
     return Table(_uri(source.path, repo), source.s3_endpoint_override or None)
 
 
