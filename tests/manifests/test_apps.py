@@ -174,8 +174,8 @@ def neutral(environment: str) -> dict[str, Document]:
     found: dict[str, Document] = {}
     for name, document in built(environment).items():
         version = at(built(environment)["InferenceService/movies"], ("metadata", "labels", VERSION_LABEL))
-        text = yaml.safe_dump(document).replace(f"slipway-{environment}", "slipway-env").replace(version, NOTHING)
-        text = text.replace(f"slipway/{environment}", "slipway/env")
+        text = re.sub(rf"(:role/\S+)-{environment}\b", r"\1-env", yaml.safe_dump(document)).replace(version, NOTHING)
+        text = re.sub(rf"(?<!role/)slipway-{environment}\b", "slipway-env", text)
         one = yaml.safe_load(text.replace(f"environment: {environment}\n", "environment: env\n"))
         found[re.sub(r"^Job/.*", "Job/rollout", name).replace(f"slipway-{environment}", "slipway-env")] = one
     return found
