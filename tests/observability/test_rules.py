@@ -89,7 +89,7 @@ CASES = [
     Case("LatencyBurnsFast", "4 % are slow", answered("0+96x200", "0+100x200"), False),
     Case("LatencyBurnsSlowly", "4 % are slow", answered("0+96x300", "0+100x300"), True, **DAY),
     Case("LatencyBurnsSlowly", "1 in 200 is slow", answered("0+995x300", "0+1000x300"), False, **DAY),
-    Case("RevisionErrors", "one of two fails", WELL | asked("0+5x200", "500", revision="movies-2"), True),
+    Case("RevisionErrors", "one of two fails", WELL | asked("0+20x200", "500", revision="movies-2"), True),
     Case("RevisionErrors", "1 % fails", asked("0+99x200") | asked("0+1x200", "500"), False),
     Case("RevisionErrors", "two requests", asked("0x20 1x20") | asked("0x20 1x20", "500"), False, at="25m"),
     Case("ModelServersGone", "nobody is there", {}, True),
