@@ -64,10 +64,14 @@ def check(
     console.print(
         f"{len(report.objects)} objects of {len(report.kinds)} kinds, {report.unvalidated} without a schema; "
         f"CEL: {len(rules.distinct)} rules run {rules.evaluated} times, {len(rules.unevaluated)} not evaluated, "
-        f"{rules.transitions} of changes only; {len(report.findings)} findings; {report.seconds:.1f} s",
+        f"{rules.transitions} of changes only; {report.lints} lints; {len(report.findings)} findings, "
+        f"{len(report.waived)} waived; {report.seconds:.1f} s",
         highlight=False,
         soft_wrap=True,
     )
+    for finding, reason in report.waived:
+        line = f"waived: {finding.check} {finding.object} {finding.path}: {reason}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for rule, why in rules.unevaluated.items():
         console.print(f"not evaluated: {why}: {rule}", highlight=False, markup=False, soft_wrap=True)
     if report.findings or report.unvalidated or rules.unevaluated:

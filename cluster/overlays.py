@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1] / "manifests"
 FILE = "kustomization.yaml"
 INSTEAD = "slipway.dev/instead-of"
 COMPONENT = "Component"
-TAKES_IN = ("resources", "components", "bases")
+TAKES_IN = ("resources", "components", "bases", "transformers", "generators", "validators")
 TRAP = re.compile(
     r"0\d+|[-+]?\d[\d_]*_\d*|\d+(:[0-5]?\d)+(\.\d*)?|\d{4}-\d\d?-\d\d?([Tt ].*)?|\d+\.\d*0|[-+]?\d[\d.]*[eE][-+]?\d+"
 )
@@ -54,11 +54,15 @@ Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_yaml_str)
 
 @dataclass(frozen=True)
 class Overlay:
-    """name: the folder relative to the manifests' root; instead_of: the overlay that it stands in for, or ""."""
+    """name: the folder relative to the manifests' root; instead_of: the overlay that it stands in for, or "".
+
+    applied: as it is; what is only a part of an overlay can be looked at too.
+    """
 
     name: str
     path: Path
     instead_of: str = ""
+    applied: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def choose(names: Sequence[str], root: Path = ROOT) -> list[Overlay]:
         if bare in known:
             chosen.append(known[bare])
         elif bare and (folder / FILE).is_file():
-            chosen.append(_overlay(root, folder.resolve(), _read(folder / FILE)))
+            chosen.append(replace(_overlay(root, folder.resolve(), _read(folder / FILE)), applied=False))
         else:
             raise ConfigError(f"there is no overlay {name!r}", f"choose of: {', '.join(known)}")
     return chosen

@@ -1,5 +1,8 @@
 """Everything that is held against the built overlays, in order: build, schemas, CEL rules, lints. Knows no rule.
 
+References are looked for in the whole cluster: all overlays that are applied. One that stands in for another is
+checked in a cluster that has it instead of that one.
+
 slipway manifests check                    # everything that is applied
 slipway manifests check apps/production    # one overlay; what it refers to is looked for in all of them
 """
@@ -7,14 +10,15 @@ slipway manifests check apps/production    # one overlay; what it refers to is l
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import celrules, overlays, schemas
+from cluster import celrules, lints, overlays, schemas
 from cluster.crds import FETCH, Definitions
+from cluster.estate import Estate
 from cluster.objects import Finding, Object
-from cluster.overlays import Overlay
+from cluster.overlays import Built, Overlay
 from slipway.errors import ConfigError
 
 TEST_CRDS = "SLIPWAY_TEST_CRDS"
@@ -28,6 +32,8 @@ class Report:
     objects: tuple[Object, ...]
     unvalidated: int
     rules: celrules.Rules
+    lints: int
+    waived: tuple[tuple[Finding, str], ...]
     findings: tuple[Finding, ...]
     seconds: float
 
@@ -63,7 +69,47 @@ def check(names: Sequence[str], definitions: Definitions, root: Path = overlays.
             assert held is not None
             celrules.check(thing, held, rules)
     findings += rules.findings
-    return Report(tuple(asked), things, unvalidated, rules, tuple(sorted(set(findings))), time.perf_counter() - begin)
+    waived: list[tuple[Finding, str]] = []
+    for part in estates(built, asked, root.parent):
+        linted = lints.run(part)
+        findings += linted.findings
+        waived += linted.waived
+    return Report(
+        tuple(asked),
+        things,
+        unvalidated,
+        rules,
+        len(lints.ALL),
+        tuple(waived),
+        tuple(sorted(set(findings))),
+        time.perf_counter() - begin,
+    )
+
+
+def estates(built: Sequence[Built], asked: Sequence[Overlay], repository: Path) -> Iterator[Estate]:
+    """The cluster with what is asked about, once; and once for each overlay that stands in for another.
+
+    An overlay that is not applied itself (a part of one that is) is looked at in place of what takes it in.
+    """
+    usual = [one for one in built if not one.overlay.instead_of]
+    mine = [one for one in usual if one.overlay in asked]
+    if mine:
+        yield _estate(usual, mine, repository)
+    for one in built:
+        if one.overlay.instead_of and one.overlay in asked:
+            rest = [other for other in usual if other.overlay.name != one.overlay.instead_of and other.overlay.applied]
+            yield _estate([*rest, one], [one], repository)
+
+
+def _estate(whole: Sequence[Built], mine: Sequence[Built], repository: Path) -> Estate:
+    parts = {_identity(o) for one in whole if not one.overlay.applied for o in one.objects}
+    things = [o for one in whole for o in one.objects if not one.overlay.applied or _identity(o) not in parts]
+    folders = tuple(one.overlay.name for one in whole if one.overlay.applied)
+    return Estate(tuple(things), tuple(o for one in mine for o in one.objects), repository, folders)
+
+
+def _identity(thing: Object) -> tuple[str, ...]:
+    return thing.group, thing.kind, thing.namespace, thing.name
 
 
 def folder_of_definitions(given: Path | None, home: Path) -> Path:
