@@ -72,10 +72,10 @@ def base(
       python -m images base
       python -m images base --again        # Debian's security updates of today
     """
-    if not again and bases.is_made():
-        console.print(f"{bases.TAG} is there")
-        return
-    with _bar() as bar:
+    with _bar() as bar, engine.alone():
+        if not again and bases.is_made():
+            console.print(f"{bases.TAG} is there")
+            return
         task = bar.add_task("making the base", total=None)
         bases.make(lambda text: bar.update(task, description=text[:80]))
     console.print(f"made {bases.TAG}")

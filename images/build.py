@@ -81,7 +81,9 @@ def build(image: Image, base: str, source: str, progress: Progress) -> Built:
             stage, stages, step, steps = (int(number or 1) for number in match.groups()[:4])
             progress(match[5][:60], (stage - 1 + (step - 1) / steps) / stages)
 
-    engine.run(command, f"building {image.name}", log=logs / f"{image.name}.log", line=line)
+    progress("waiting for another build", 0.0)
+    with engine.alone():
+        engine.run(command, f"building {image.name}", log=logs / f"{image.name}.log", line=line)
     found = engine.inspect(image.tag)
     assert found is not None
     return Built(image, found["Id"], found["Size"], time.monotonic() - began)

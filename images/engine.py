@@ -1,12 +1,13 @@
 """podman and buildah as processes: started, followed line by line, ended with us. Knows their errors' remedies only."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ def program(name: str) -> str:
     if found is None:
         raise ImageError(f"there is no {name} here", APT)
     return found
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One build of this checkout at a time: the second finds the first one's layers, and makes none of them twice."""
+    with Path(__file__).with_name("Dockerfile").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def confined(tag: str, *arguments: str, options: Sequence[str] = ()) -> list[str]:
