@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from slipway.errors import TrackingError
+from slipway.errors import SameError, TrackingError
 from slipway.settings import settings
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def open_(
     package: Package = "",
     root: Root = Path(),
     base: Annotated[str, typer.Option(help="The branch that Argo CD reads.")] = "main",
+    if_new: Annotated[bool, typer.Option("--if-new", help="That it is there already is no error.")] = False,
 ) -> None:
     """Open a pull request that changes one line, with the evaluation in its body; one that is open is found again.
 
@@ -63,7 +64,13 @@ def open_(
     from cluster import promotion, promotionpage
 
     console = Console(file=sys.stdout)
-    candidate, environment, before, current = _prepared(model, package, to, root)
+    try:
+        candidate, environment, before, current = _prepared(model, package, to, root)
+    except SameError as same:
+        if not if_new:
+            raise
+        console.print(same.message, highlight=False)
+        return
     text = promotionpage.body(candidate, environment, before, current)
     name = promotionpage.title(candidate, environment)
     with console.status("opening the pull request"):

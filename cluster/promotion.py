@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from slipway.config import UniqueLoader
-from slipway.errors import ConfigError, ManifestError, SourceError, TrackingError
+from slipway.errors import ConfigError, ManifestError, SameError, SourceError, TrackingError
 from slipway.evaluation.checks import Outcome
 from slipway.evaluation.results import Evaluation
 from slipway.inferenceservice import check_storage_uri
@@ -114,10 +114,10 @@ def gather(tracker: Tracker, model: str, which: str) -> Candidate:
 
 
 def check(candidate: Candidate, to: Environment, root: Path) -> None:
-    """Raises ManifestError when the package may not go there, with each reason."""
+    """Raises ManifestError when the package may not go there, with each reason; SameError when it is there."""
     evaluation, wanted = candidate.evaluation, candidate.manifest.version
     if version(served(root, to)) == wanted:
-        raise ManifestError(f"{to} has package {wanted} already", "there is nothing to promote")
+        raise SameError(f"{to} has package {wanted} already", "there is nothing to promote")
     wrong = []
     if not evaluation.verdict.admitted:
         wrong.append(f"its gate refused it ({evaluation.verdict.reason})")

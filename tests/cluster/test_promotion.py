@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from cluster import promotion, promotionpage
 from cluster.promotion import APPS, NOTHING, Environment
-from slipway.errors import ConfigError, ManifestError, TrackingError
+from slipway.errors import ConfigError, ManifestError, SameError, TrackingError
 from slipway.evaluation.results import Evaluation
 from slipway.package import Manifest, Signature, Snapshot
 from slipway.tracking import Tracker
@@ -233,6 +233,10 @@ def test_what_may_not_go_is_refused_before_a_pull_request(slipway, checkout, wor
 def test_the_same_package_again_is_nothing_to_promote(slipway, checkout):
     promotion.write(checkout, Environment.STAGING, f"{STORE}/{NEW}")
     assert "already" in str(slipway("body", "--to", "staging", "--root", str(checkout)).exception)
+    assert isinstance(slipway("open", "--to", "staging", "--root", str(checkout)).exception, SameError)
+    by_schedule = slipway("open", "--to", "staging", "--root", str(checkout), "--if-new")
+    assert by_schedule.exit_code == 0
+    assert "already" in by_schedule.output
 
 
 @pytest.mark.parametrize(
