@@ -1,0 +1,336 @@
+"""The rules, dashboards and receivers against the processes themselves: a model server under load, the consumer of what
+it captures, Prometheus, Alertmanager, and a webhook that is told.
+
+Kubernetes is left out: targets are named here instead of found, and the labels that discovery adds are written down.
+"""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STRANGERS = 10_000_000  # nobody in the package has such an id
+TOKEN = "a token that only this test knows"
+ADDED = {"namespace", "pod", "job", "instance"}  # by discovery and by the monitors
+# What needs a mirror, a missing stage, a broker or a feature server; everything else has to show something.
+EMPTY = {
+    ("serving", "Mirrored"),
+    ("serving", "Missing"),
+    ("rollout", "Missing stages"),
+    ("stream", "Waiting in Kafka"),
+    ("stream", "Age of features"),
+    ("stream", "Look-ups of the feature server"),
+}
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def get(url: str, **parameters: str) -> httpx.Response:
+    return httpx.get(url, params=parameters, trust_env=False, timeout=10)
+
+
+def wait(what: str, seconds: float, found: Callable[[], Any], log: Path | None = None) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(httpx.HTTPError, OSError):
+            if answer := found():
+                return answer
+        time.sleep(0.1)
+    pytest.fail(f"{what}: not within {seconds:.0f} s; {log.read_text()[-2000:] if log else ''}")
+
+
+@contextmanager
+def process(
+    command: list[str], log: Path, end: signal.Signals = signal.SIGTERM, **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        running = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **env})
+    try:
+        yield running
+    finally:
+        running.send_signal(end)
+        try:
+            running.wait(20)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+
+
+@dataclass
+class Line:
+    """What runs: where the model server and the consumer show their metrics."""
+
+    server: str
+    consumer: str
+
+
+@pytest.fixture(scope="module")
+def line(movies_package: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """A model server that captures, a Redis, and the consumer; then ten seconds and more of people who ask."""
+    home = tmp_path_factory.mktemp("line")
+    port, grpc, metrics, redis = (free_port() for _ in range(4))
+    env = {
+        "SLIPWAY_HOME": str(home),
+        "SLIPWAY_EVENTS_URL": f"redis://127.0.0.1:{redis}/0",
+        "OMP_NUM_THREADS": "1",
+        "POLARS_MAX_THREADS": "1",
+    } | {f"SLIPWAY_BUDGET_{part}_MS": "10000" for part in ("FEATURES", "RANKER", "RERANK", "TOTAL")}
+    consume = [
+        sys.executable,
+        "-m",
+        "cli.main",
+        "ingest",
+        "--source",
+        "stream",
+        "--follow",
+        f"--metrics-port={metrics}",
+    ]
+    serve = [sys.executable, "-m", "serving.server", "--model_name=movies", f"--model_dir={movies_package.package}"]
+    serve += ["--host=127.0.0.1", f"--http_port={port}", f"--grpc_port={grpc}", "--revision=movies-predictor-00002"]
+    done = threading.Event()
+
+    def ask() -> None:
+        """Three of four people are strangers."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        number = 0
+        while not done.wait(0.05):
+            number += 1
+            user = STRANGERS + number if number % 4 else movies_package.users[number % len(movies_package.users)]
+            body = {"inputs": [{"name": "user_id", "datatype": "INT64", "shape": [1], "data": [user]}]}
+            with suppress(OSError, http.client.HTTPException):
+                connection.request(
+                    "POST", "/v2/models/movies/infer", json.dumps(body), {"content-type": "application/json"}
+                )
+                connection.getresponse().read()
+
+    with ExitStack() as stack:
+        stack.enter_context(process(consume, home / "consumer.txt", signal.SIGINT, **env))
+        stack.enter_context(process(serve, home / "server.txt", **env))
+        found = Line(f"127.0.0.1:{port}", f"127.0.0.1:{metrics}")
+        wait(
+            "the server",
+            90,
+            lambda: get(f"http://{found.server}/v2/models/movies/ready").is_success,
+            home / "server.txt",
+        )
+        wait("the consumer", 60, lambda: get(f"http://{found.consumer}/health").is_success, home / "consumer.txt")
+        people = threading.Thread(target=ask, daemon=True)
+        people.start()
+        stack.callback(people.join)
+        stack.callback(done.set)
+        wait(
+            "a commit",
+            30,
+            lambda: "slipway_stream_messages_total 0.0" not in get(f"http://{found.consumer}/metrics").text,
+        )
+        yield found
+
+
+def samples(text: str) -> dict[str, set[str]]:
+    """Series → its labels' names; a family that has no sample yet has those that its type makes."""
+    found: dict[str, set[str]] = {}
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE):
+        endings = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
+        found |= {f"{name}{ending}": set() for ending in endings}
+    for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", text, re.MULTILINE):
+        found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    return found
+
+
+def test_every_series_that_is_asked_for_is_there(line, panel_queries, every_rule, selectors):
+    """And has the labels by which it is picked."""
+    there = samples(get(f"http://{line.server}/metrics").text) | samples(get(f"http://{line.consumer}/metrics").text)
+    asked = [("rules", rule["expr"]) for rule in every_rule] + [
+        (f"{board}: {panel}", q) for board, panel, q in panel_queries
+    ]
+    names = set()
+    for where, query in asked:
+        for metric, labels in selectors(query):
+            if not metric.startswith("slipway_"):
+                continue
+            names.add(metric)
+            assert metric in there, f"{where}: no process exports {metric}"
+            if there[metric]:
+                assert labels <= there[metric] | ADDED, f"{where}: {metric} has no {labels - there[metric] - ADDED}"
+    assert len(names) >= 20
+
+
+@dataclass
+class Inbox:
+    """A webhook receiver: path → what was posted, with its Authorization."""
+
+    port: int = field(default_factory=free_port)
+    letters: list[tuple[str, str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def open(self) -> Iterator["Inbox"]:
+        letters = self.letters
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                letters.append((self.path, self.headers.get("Authorization", ""), body))
+                self.send_response(202)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Nobody reads it."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def a_week_ago(folder: Path, promtool: str, share: float) -> Path:
+    """A Prometheus' data with what was recorded a week ago: share of the requests came from strangers."""
+    then = int(time.time()) - 7 * 86_400
+    name = "service:slipway_strangers:ratio_rate6h"
+    lines = [
+        f'{name}{{namespace="slipway-production",model="movies"}} {share} {then + offset}'
+        for offset in range(-900, 901, 60)
+    ]
+    (folder / "past.txt").write_text("\n".join([f"# TYPE {name} gauge", *lines, "# EOF", ""]))
+    subprocess.run(
+        [promtool, "tsdb", "create-blocks-from", "openmetrics", str(folder / "past.txt"), str(folder / "data")],
+        check=True,
+        capture_output=True,
+    )
+    return folder / "data"
+
+
+def alertmanager(folder: Path, inbox: Inbox) -> Path:
+    """The configuration as it is applied, with this machine's receivers and without its pauses."""
+    for name, text in (
+        ("trigger-token", TOKEN),
+        ("slack-url", f"http://127.0.0.1:{inbox.port}/people"),
+        ("pagerduty-key", "none"),
+    ):
+        (folder / name).write_text(text)
+    text = (ROOT / "manifests" / "observability" / "alertmanager" / "alertmanager.yml").read_text()
+    for old, new in (
+        ("/etc/alertmanager/secrets/", f"{folder}/"),
+        ("http://slipway-trigger.slipway-training:8085", f"http://127.0.0.1:{inbox.port}"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / "alertmanager.yml"
+    file.write_text(re.sub(r"group_wait: \S+", "group_wait: 0s", text))
+    return file
+
+
+@pytest.fixture(scope="module")
+def watched(line, rules, tool, tmp_path_factory) -> Iterator[tuple[str, Inbox]]:
+    """(Prometheus' address, the inbox) with every rule of ours; only `for` is shorter."""
+    prometheus, promtool = tool("prometheus"), tool("promtool", "prometheus")
+    manager = tool("prometheus-alertmanager", "alertmanager", "prometheus-alertmanager")
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "rules").mkdir()
+    for name, spec in rules.items():
+        text = re.sub(r"\bfor: \S+", "for: 0s", yaml.safe_dump(spec, allow_unicode=True))
+        (folder / "rules" / name).write_text(text)
+    port, alerts = free_port(), free_port()
+
+    def target(job: str, address: str, **labels: str) -> dict[str, Any]:
+        return {"job_name": job, "static_configs": [{"targets": [address], "labels": labels}]}
+
+    (folder / "prometheus.yml").write_text(
+        yaml.safe_dump(
+            {
+                "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+                "rule_files": [f"{folder}/rules/*.yaml"],
+                "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alerts}"]}]}]},
+                "scrape_configs": [
+                    target("slipway-model-server", line.server, namespace="slipway-production", pod="movies-0"),
+                    target("slipway-stream", line.consumer, namespace="slipway-streams", pod="slipway-stream-0"),
+                    target("prometheus", f"127.0.0.1:{port}", namespace="slipway-observability", pod="prometheus-0"),
+                ],
+            }
+        )
+    )
+    with ExitStack() as stack:
+        inbox = stack.enter_context(Inbox().open())
+        command = [manager, f"--config.file={alertmanager(folder, inbox)}", f"--storage.path={folder}/alerts"]
+        command += [f"--web.listen-address=127.0.0.1:{alerts}", "--cluster.listen-address="]
+        stack.enter_context(process(command, folder / "alertmanager.txt"))
+        command = [prometheus, f"--config.file={folder}/prometheus.yml", f"--web.listen-address=127.0.0.1:{port}"]
+        command += [f"--storage.tsdb.path={a_week_ago(folder, promtool, 0.1)}"]
+        stack.enter_context(process(command, folder / "prometheus.txt"))
+        address = f"http://127.0.0.1:{port}"
+        wait("Prometheus", 20, lambda: get(f"{address}/-/ready").is_success, folder / "prometheus.txt")
+        yield address, inbox
+
+
+def test_strangers_start_the_pipeline(watched):
+    """Three of four requests come from people whom the package does not know; a week ago it was one in ten."""
+    _, inbox = watched
+    path, authorization, letter = wait(
+        "the webhook", 25, lambda: next((one for one in inbox.letters if one[0] == "/alerts"), None)
+    )
+    assert (path, authorization) == ("/alerts", f"Bearer {TOKEN}")
+    alert = letter["alerts"][0]
+    assert alert["status"] == "firing"
+    wanted = {"alertname": "Drift", "action": "retrain", "model": "movies", "namespace": "slipway-production"}
+    assert alert["labels"].items() >= wanted.items()
+    assert re.match(
+        r"[67]\d\.?\d*% of the requests for movies come from people it does not know", alert["annotations"]["summary"]
+    )
+    wait("people", 10, lambda: any("Drift" in str(body) for place, _, body in inbox.letters if place == "/people"))
+    told = {a["labels"]["alertname"] for place, _, body in inbox.letters if place == "/alerts" for a in body["alerts"]}
+    assert told == {"Drift"}  # what is no reason to train does not start a run
+
+
+def test_dashboards_show_something(watched, panel_queries):
+    """Each query is answered by Prometheus; those about what runs here, with figures."""
+    address, _ = watched
+
+    def answer(query: str) -> list[Any]:
+        for name in ("$namespace", "$model", "$revision", "$cluster"):
+            query = query.replace(name, ".*")
+        reply = get(f"{address}/api/v1/query", query=query).json()
+        assert reply["status"] == "success", f"{query}: {reply}"
+        found: list[Any] = reply["data"]["result"]
+        return [one for one in found if one["value"][1] != "NaN"]
+
+    def empty() -> set[tuple[str, str]]:
+        bare = {(board, panel) for board, panel, query in panel_queries if not answer(query)}
+        return {one for one in bare if one[0] in {"serving", "rollout", "stream"}} - EMPTY
+
+    deadline = time.monotonic() + 20
+    while (bare := empty()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not bare
+    whole = {(board, panel) for board, panel, _ in panel_queries}
+    assert whole >= EMPTY
+    assert answer('count(up{job=~"slipway-.*"} == 1)')[0]["value"][1] == "2"
+    there = set(get(f"{address}/api/v1/label/__name__/values").json()["data"])
+    listed = yaml.safe_load((Path(__file__).parent / "exporters.yaml").read_text())
+    scraped = {metric for one in listed if "test_live" in one["source"] for metric in one["metrics"]}
+    assert scraped <= there
