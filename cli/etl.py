@@ -22,6 +22,7 @@ class Source(StrEnum):
 
 class Runner(StrEnum):
     local = "local"
+    container = "container"
     cluster = "cluster"
 
 
@@ -36,7 +37,10 @@ def etl(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="One key over the profile: production.window_hours=6.")
     ] = None,
-    runner: Annotated[Runner, typer.Option(help="This machine, or Kubeflow Pipelines.")] = Runner.local,
+    runner: Annotated[
+        Runner, typer.Option(help="This machine, this machine with a container per step, or Kubeflow Pipelines.")
+    ] = Runner.local,
+    wait: Annotated[bool, typer.Option(help="Follow a run on Kubeflow Pipelines to its end.")] = True,
 ) -> None:
     """Run the ETL pipeline: what is new → the lake, validated → features → a training set.
 
@@ -65,17 +69,18 @@ def etl(
     )
     console = Console(file=sys.stdout)  # this very stream: kfp.local prints, and stdout is redirected while it does
     if runner is Runner.cluster:
-        from pipelines.runners import cluster
+        from cli import cluster
 
-        console.print(f"submitted run [bold]{cluster.submit(parameters, env)}[/bold] to Kubeflow Pipelines")
+        cluster.run(console, parameters, env, wait=wait)
         return
 
-    from cli.training import View
+    from cli.training import View, containers
     from pipelines.runners import local
 
+    starter = containers(console, env) if runner is Runner.container else None
     view = View(console)
     with view.progress:
-        outcome = local.run_etl(parameters, env, view.changed)
+        outcome = local.run_etl(parameters, env, view.changed, starter)
     show(console, outcome)
 
 

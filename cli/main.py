@@ -1,6 +1,7 @@
 """slipway: runs the pipeline, starts and stops the embedded KServe, asks the endpoint.
 
 slipway run                        # a laptop: simulated data, the whole line
+slipway run --runner container     # … each step in its container
 slipway run --runner cluster …     # the same compiled pipeline on Kubeflow Pipelines
 """
 
@@ -12,8 +13,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli import cluster as kubeflow
 from cli import data as lake
-from cli import manifests, promotion, rollout, simulate, trigger
+from cli import manifests, promotion, rollout, schedule, simulate, trigger
 from cli.batch import batch
 from cli.cards import cards
 from cli.dashboard import dashboard
@@ -41,6 +43,7 @@ INTERRUPTED = 130
 
 class Runner(StrEnum):
     local = "local"
+    container = "container"
     cluster = "cluster"
 
 
@@ -51,7 +54,10 @@ def run(
     data: Annotated[
         str, typer.Option("--data", "-d", help='A folder or s3:// URI, "simulated", or lake:<data set>@<version>.')
     ] = "simulated",
-    runner: Annotated[Runner, typer.Option(help="This machine, or Kubeflow Pipelines.")] = Runner.local,
+    runner: Annotated[
+        Runner, typer.Option(help="This machine, this machine with a container per step, or Kubeflow Pipelines.")
+    ] = Runner.local,
+    wait: Annotated[bool, typer.Option(help="Follow a run on Kubeflow Pipelines to its end.")] = True,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="One key over the profile: train.epochs=3. Repeatable.")
     ] = None,
@@ -77,6 +83,7 @@ def run(
       slipway run --data lake
       slipway run --set train.epochs=3 --no-deploy
       slipway run --canary default          # judged on live traffic: slipway simulate traffic --rate 50
+      slipway run --runner container        # images: python -m images build slipway-pipeline slipway-training
       SLIPWAY_KFP_ENDPOINT=https://… slipway run --runner cluster --data s3://bucket/ml-25m
     """
     from pipelines.parameters import Parameters, split_overrides
@@ -97,9 +104,7 @@ def run(
         **split_overrides(overrides),
     )
     if runner is Runner.cluster:
-        from pipelines.runners import cluster
-
-        console.print(f"submitted run [bold]{cluster.submit(parameters, settings())}[/bold] to Kubeflow Pipelines")
+        kubeflow.run(console, parameters, settings(), wait=wait)
         return
 
     from cli import training
@@ -107,11 +112,12 @@ def run(
     from serving.embedded import stack
 
     fingerprint.arguments(parameters, settings())  # data that is not there needs no serving stack
+    starter = training.containers(console, settings()) if runner is Runner.container else None
     kubeconfig = None
     if deploy:
         stack.up(settings())
         kubeconfig = stack.kubeconfig(settings())
-    outcome = training.run(console, parameters, settings(), kubeconfig)
+    outcome = training.run(console, parameters, settings(), kubeconfig, starter)
     training.show(console, outcome, parameters, settings())
     if not outcome.admitted:
         raise typer.Exit(GATE_REFUSED)
@@ -219,10 +225,12 @@ def compile_(
 
 
 app.command()(batch)
+app.command()(kubeflow.cancel)
 app.command()(cards)
 app.command()(dashboard)
 app.command()(etl)
 app.command()(experiment)
+app.command()(kubeflow.follow)
 app.command()(lake.ingest)
 app.command()(stage)
 app.command()(tune)
@@ -230,6 +238,7 @@ app.add_typer(lake.data, name="data")
 app.add_typer(manifests.app, name="manifests")
 app.add_typer(promotion.app, name="promotion")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(trigger.app, name="trigger")
 
@@ -244,6 +253,7 @@ def main() -> None:
             Console(stderr=True).print(f"  [bold]→[/bold] {error.remedy}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # Typer turns Ctrl-C into it, and says nothing
+        if ended.code == INTERRUPTED and not isinstance(ended, kubeflow.LeftError):
+            # Typer turns Ctrl-C into it, and says nothing
             Console(stderr=True).print("\ninterrupted; run the same command again to go on where it was")
         raise

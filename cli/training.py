@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pipelines.parameters import Parameters
 from pipelines.runners import local
-from pipelines.runners.local import Outcome
+from pipelines.runners.local import Outcome, Starter
 from pipelines.runners.monitor import Step
 from slipway.evaluation.results import Evaluation
 from slipway.settings import Settings
@@ -45,10 +45,24 @@ class View:
             self.console.print(f"{MARKS[step.state]} {step.name} {what}".rstrip(), highlight=False)
 
 
-def run(console: Console, parameters: Parameters, env: Settings, kubeconfig: Path | None) -> Outcome:
+def run(
+    console: Console, parameters: Parameters, env: Settings, kubeconfig: Path | None, starter: Starter | None = None
+) -> Outcome:
     view = View(console)
     with view.progress:
-        return local.run(parameters, env, view.changed, kubeconfig)
+        return local.run(parameters, env, view.changed, kubeconfig, starter)
+
+
+def containers(console: Console, env: Settings) -> Starter:
+    """Raises ConfigError when there is no engine or no image."""
+    from pipelines.runners.container import Containers
+
+    found = Containers(env)
+    if stale := found.stale():
+        console.print(
+            f"[yellow]warning[/yellow]   {stale}; steps run the images' code", highlight=False, soft_wrap=True
+        )
+    return found
 
 
 def show(console: Console, outcome: Outcome, parameters: Parameters, env: Settings) -> None:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def path(pipeline: str) -> Path:
     return FOLDER / f"{pipeline}.yaml"
 
 
+@cache
 def compile_ir(pipeline: str) -> str:
     """Byte-identical for the same source and the pinned kfp."""
     with tempfile.TemporaryDirectory() as folder:
