@@ -113,3 +113,45 @@ def fetch_crds() -> None:
         brought = crds.fetch(folder, lambda name: status.update(f"fetching {name} …"))
     count = sum(len(source.files) for source in crds.pins().sources.values())
     console.print(f"{folder}: {count} definitions, {brought} of them brought now", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def pin(
+    where: Annotated[str, typer.Argument(help="An environment (staging) or overlay; or an image (serving).")],
+    what: Annotated[str, typer.Argument(help="slipway-serving=sha256:…; or of an image: <registry>/serving@sha256:….")],
+    root: Root = None,
+) -> None:
+    """Write an image's digest into the kustomization.yaml of one environment, or of every overlay that runs it.
+
+    Nothing else of the files changes. Refused: a digest that is none, an unknown environment, an unknown image.
+
+    [bold]Examples[/bold]
+
+      slipway manifests pin staging slipway-serving=sha256:9f86d081…
+      slipway manifests pin serving registry.example.com/slipway/serving@sha256:9f86d081…
+    """
+    from cluster import overlays, pins
+
+    changed = pins.pin(where, what, root or overlays.ROOT)
+    for path in changed:
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if not changed:
+        console.print("nothing to write: it is that digest already", highlight=False)
+
+
+@app.command()
+def rules() -> None:
+    """Each of our own rules: what must hold, and what to do where it does not.
+
+    [bold]Example[/bold]
+
+      slipway manifests rules
+    """
+    from cluster import lints
+
+    table = Table(box=box.SIMPLE)
+    for column in ("lint", "what must hold", "remedy"):
+        table.add_column(column, overflow="fold")
+    for one in lints.ALL.values():
+        table.add_row(one.id, one.sentence, one.remedy)
+    console.print(table)

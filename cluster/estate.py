@@ -4,6 +4,7 @@ The whole: all overlays that are applied, what controllers make of their objects
 objects that a check was asked about.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Estate:
             str(at(thing.spec, "destination.namespace"))
             for thing in self._by_kind.get("Application", [])
             for source in [thing.spec.get("source") or {}, *listed(thing.spec, "sources")]
-            if source.get("chart") or not str(source.get("path", "manifests")).startswith("manifests")
+            if not is_ours(source)
         )
 
     @cached_property
@@ -139,3 +140,8 @@ def words(selector: Any) -> str:
         for rule in listed(selector, "matchExpressions")
     ]
     return ", ".join(parts) or "everything"
+
+
+def is_ours(source: Mapping[str, Any]) -> bool:
+    """Whether an Argo CD source is this repository, whatever host it is on: it is named slipway."""
+    return not source.get("chart") and bool(re.search(r"/slipway(\.git)?/?$", str(source.get("repoURL", ""))))

@@ -85,7 +85,8 @@ def find(root: Path = ROOT) -> list[Overlay]:
         for folder, content in read.items()
         for key in TAKES_IN
         for entry in content.get(key) or []
-        if isinstance(entry, str)
+        # What one stands in for is applied where that one is not.
+        if isinstance(entry, str) and (folder / entry).resolve() != (root / (_instead(content) or FILE)).resolve()
     }
     named = {(root.parent / path).resolve() for path in _sources(root)}
     return [
@@ -135,7 +136,7 @@ def build(overlay: Overlay) -> Built:
         return failed("build", f"not built within {BUILD_SECONDS} s", "take in only files of this repository")
     if run.returncode:
         said = " ".join(line for line in run.stderr.splitlines() if not line.startswith("#")).strip()
-        said = re.sub(r'^E\d+ .*?"command failed" err=<\s*|\s*>$', "", said)
+        said = re.sub(r'^E\d+ .*?"command failed" err=[<"]\s*|\s*[>"]$', "", said)
         said = said.replace(f"{overlay.path.parents[1]}/", "")
         return failed("build", re.sub(r"\s+", " ", said), f"see: kubectl kustomize {overlay.path}")
     try:
@@ -197,8 +198,11 @@ def _read(path: Path) -> Document:
 
 
 def _overlay(root: Path, folder: Path, content: Document) -> Overlay:
-    instead = ((content.get("metadata") or {}).get("annotations") or {}).get(INSTEAD, "")
-    return Overlay(str(folder.relative_to(root.resolve())), folder, str(instead))
+    return Overlay(str(folder.relative_to(root.resolve())), folder, _instead(content))
+
+
+def _instead(content: Document) -> str:
+    return str(((content.get("metadata") or {}).get("annotations") or {}).get(INSTEAD, "")).strip("/")
 
 
 @lru_cache(maxsize=8)

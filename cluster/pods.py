@@ -213,7 +213,27 @@ def _kafka_pool(thing: Object) -> Iterator[Pod]:
     yield Pod(thing, "spec", {"containers": [container]}, labels, replicas, replicas, Life.LONG)
 
 
+def _kafka(thing: Object) -> Iterator[Pod]:
+    """What Strimzi runs beside the brokers: the exporter and the entity operator, where they are asked for."""
+    for key, name, port in (("kafkaExporter", "kafka-exporter", 9404), ("entityOperator", "entity-operator", 8080)):
+        part = thing.spec.get(key)
+        if isinstance(part, dict):
+            labels = {
+                "strimzi.io/cluster": thing.name,
+                "strimzi.io/kind": "Kafka",
+                "strimzi.io/name": f"{thing.name}-{name}",
+                "strimzi.io/component-type": name,
+                **(at(part, "template.pod.metadata.labels") or {}),
+            }
+            # The entity operator's two containers have their resources each.
+            asked = part.get("resources") or at(part, "topicOperator.resources") or {}
+            ports = [{"name": "tcp-prometheus" if port == 9404 else "healthcheck", "containerPort": port}]
+            container = {"name": name, "ports": ports, "resources": asked}
+            yield Pod(thing, f"spec.{key}", {"containers": [container]}, labels)
+
+
 _KINDS = {
+    "Kafka": _kafka,
     "Deployment": _workload,
     "StatefulSet": _workload,
     "ReplicaSet": _workload,

@@ -87,7 +87,7 @@ def check(names: Sequence[str], definitions: Definitions, root: Path = overlays.
 
 
 def estates(built: Sequence[Built], asked: Sequence[Overlay], repository: Path) -> Iterator[Estate]:
-    """The cluster with what is asked about, once; and once for each overlay that stands in for another.
+    """The cluster with what is asked about, once; and once with the overlays that stand in for others.
 
     An overlay that is not applied itself (a part of one that is) is looked at in place of what takes it in.
     """
@@ -95,10 +95,18 @@ def estates(built: Sequence[Built], asked: Sequence[Overlay], repository: Path) 
     mine = [one for one in usual if one.overlay in asked]
     if mine:
         yield _estate(usual, mine, repository)
-    for one in built:
-        if one.overlay.instead_of and one.overlay in asked:
-            rest = [other for other in usual if other.overlay.name != one.overlay.instead_of and other.overlay.applied]
-            yield _estate([*rest, one], [one], repository)
+    standing = [one for one in built if one.overlay.instead_of]
+    rounds = Counter[str]()
+    worlds: dict[int, list[Built]] = {}
+    for one in standing:  # those that stand in for different overlays go together
+        worlds.setdefault(rounds[one.overlay.instead_of], []).append(one)
+        rounds[one.overlay.instead_of] += 1
+    for together in worlds.values():
+        mine = [one for one in together if one.overlay in asked]
+        replaced = {one.overlay.instead_of for one in together}
+        rest = [other for other in usual if other.overlay.name not in replaced and other.overlay.applied]
+        if mine:
+            yield _estate([*rest, *together], mine, repository)
 
 
 def _estate(whole: Sequence[Built], mine: Sequence[Built], repository: Path) -> Estate:

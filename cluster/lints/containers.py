@@ -13,8 +13,8 @@ from cluster.objects import Document, at, join, listed
 from cluster.pods import Life, Pod
 from cluster.quantities import number
 
-PROBED_BY_OPERATOR = ("RayCluster", "RayJob", "KafkaNodePool", "InferenceService")
-COMPLETED_BY_OPERATOR = ("KafkaNodePool",)
+PROBED_BY_OPERATOR = ("RayCluster", "RayJob", "Kafka", "KafkaNodePool", "InferenceService")
+COMPLETED_BY_OPERATOR = ("Kafka", "KafkaNodePool")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TAG = re.compile(r"[\w][\w.-]{0,127}")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -204,7 +204,7 @@ def host_access(estate: Estate) -> Iterator[Broken]:
 @lint("volume-mounts", "What is mounted is a volume of the pod, and what is a volume is mounted.", "name both alike")
 def volume_mounts(estate: Estate) -> Iterator[Broken]:
     for pod in estate.my_pods():
-        if pod.owner.kind in {"Prometheus", "KafkaNodePool", "InferenceService"}:
+        if pod.owner.kind in {"Prometheus", "Kafka", "KafkaNodePool", "InferenceService"}:
             continue
         volumes = {v.get("name") for v in listed(pod.spec, "volumes") if isinstance(v, dict)}
         claims = {at(c, "metadata.name") for c in listed(pod.owner.spec, "volumeClaimTemplates")}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from cluster.estate import Estate
+from cluster.estate import Estate, is_ours
 from cluster.lints.lint import Broken, lint
 from cluster.objects import Object, at, listed
 from cluster.overlays import FILE
@@ -25,7 +25,7 @@ def _sources(thing: Object) -> Iterator[tuple[str, dict[str, Any]]]:
 def _paths(thing: Object) -> Iterator[tuple[str, str]]:
     for where, source in _sources(thing):
         path = source.get("path")
-        if isinstance(path, str) and not source.get("chart") and path.startswith("manifests"):
+        if isinstance(path, str) and is_ours(source):
             yield f"{where}.path", path
 
 
@@ -65,8 +65,7 @@ def app_charts(estate: Estate) -> Iterator[Broken]:
     for thing in estate.of("Application", "ApplicationSet"):
         for where, source in _sources(thing):
             revision = str(source.get("targetRevision", ""))
-            foreign = source.get("chart") or not str(source.get("path", "manifests")).startswith("manifests")
-            if foreign and not re.fullmatch(r"v?\d+\.\d+\.\d+[\w.+-]*|[0-9a-f]{40}", revision):
+            if not is_ours(source) and not re.fullmatch(r"v?\d+(\.\d+)+[\w.+-]*|[0-9a-f]{40}", revision):
                 yield Broken(thing, f"{where}.targetRevision", f"{revision or 'nothing'} may change by itself")
 
 

@@ -85,7 +85,7 @@ def disruption_selectors(estate: Estate) -> Iterator[Broken]:
 def policy_selectors(estate: Estate) -> Iterator[Broken]:
     for thing in estate.of("NetworkPolicy"):
         own = thing.spec.get("podSelector")
-        if own and not _selected(estate, thing.namespace, own):
+        if own and not _selected(estate, thing.namespace, own) and not estate.foreign(thing.namespace):
             yield Broken(thing, "spec.podSelector", f"no pod of {thing.namespace} has {words(own)}")
         for direction, side in (("ingress", "from"), ("egress", "to")):
             for number, rule in enumerate(listed(thing.spec, direction)):
@@ -235,6 +235,8 @@ def _addresses(estate: Estate, text: str) -> Iterator[str]:
         if namespace not in estate.namespaces or (port is None and not SCHEME.search(text[: found.start()])):
             continue
         service, made = estate.get("Service", namespace, name), estate.made("Service", namespace, name)
+        if service is None and made is None and estate.foreign(namespace):
+            continue
         if service is None and made is None:
             there = ", ".join(estate.names("Service", namespace)) or "none"
             yield f"{found[0]}: there is no Service {name} in {namespace}; there are: {there}"
