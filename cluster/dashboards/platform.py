@@ -16,7 +16,7 @@ def board() -> Dashboard:
                 "Alerts",
                 "Firing, without the watchdog.",
                 NUMBER,
-                Query('count(ALERTS{alertstate="firing",severity!="none"})'),
+                Query('count(ALERTS{alertstate="firing",severity!="info"})'),
                 top=1,
             ),
             figure("Targets down", "Cannot be scraped.", NUMBER, Query("count(up == 0)"), top=1),

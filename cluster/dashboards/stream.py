@@ -136,7 +136,7 @@ def board() -> Dashboard:
                 "Since the last materialisation of each view.",
                 SECONDS,
                 Query("max by (feature_view) (feast_feature_freshness_seconds)", "{{feature_view}}"),
-                top=129_600,
+                top=14_400,
             ),
             lines(
                 "Look-ups of the feature server",

@@ -1,6 +1,7 @@
 """The rules and dashboards as they are applied, and Prometheus' own tools."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,15 +38,20 @@ def rule_files(rules: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def panel_queries() -> list[tuple[str, str, str]]:
-    """(dashboard, panel, PromQL with Grafana's own variables filled in)."""
+    """(dashboard, panel or variable, PromQL with Grafana's own variables filled in)."""
     found = []
     for path in sorted((FOLDER / "dashboards").glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
+        board = json.loads(path.read_text())
+        for panel in board["panels"]:
             for target in panel.get("targets", []):
                 query = target["expr"]
                 for name, value in GRAFANA.items():
                     query = query.replace(name, value)
                 found.append((path.stem, panel["title"], query))
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                selector = re.fullmatch(r"label_values\((.+), \w+\)", variable["query"])
+                found.append((path.stem, variable["label"], selector[1] if selector else "there is no selector"))
     return found
 
 
