@@ -1,11 +1,10 @@
 """How large the images are, how long they take to build, and how soon a started one answers.
 
     python -m benchmarks.images --package <package folder>          # writes docs/evidence/images.{md,json}
-    python -m benchmarks.images --package <folder> --cold           # no layer is reused; packages from uv's cache
+    python -m benchmarks.images --package <folder> --cold serving pipeline       # these without any earlier layer
 
 Size is what podman's store holds, uncompressed; beside it the size of the layers as a registry would hold them. A
-cached build has every layer; a changed line of our code is a build after one file of slipway/ got a comment more. From
-start to answer is `podman run` to the first answered V2 request, under --read-only --cap-drop all as uid 10001.
+cold build reuses no layer and takes packages from uv's cache; a cached build has every layer. From start to answer is `podman run` to the first answered V2 request, under --read-only --cap-drop all as uid 10001.
 """
 
 import argparse
@@ -18,12 +17,12 @@ import statistics
 import subprocess
 import tempfile
 import time
-import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from images import base as bases
@@ -54,14 +53,14 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=Path, required=True, help="a model package of movies")
-    parser.add_argument("--cold", action="store_true", help="build everything anew first")
+    parser.add_argument("--cold", nargs="*", default=[], metavar="IMAGE", help="build these anew first")
     parser.add_argument("--starts", type=int, default=STARTS)
     options = parser.parse_args()
     console = Console()
     rows = []
     for image in IMAGES:
         console.print(f"{image.name} …")
-        rows.append(measure(image, cold=options.cold))
+        rows.append(measure(image, cold=image.name in options.cold))
         console.print(rows[-1], highlight=False)
     console.print("starting the model server …")
     starts = [first_answer(named(["serving"])[0], options.package) for _ in range(options.starts)]
@@ -73,13 +72,7 @@ def main() -> None:
 def measure(image: Image, *, cold: bool) -> Row:
     from images import sbom
 
-    before = os.environ.get("BUILDAH_LAYERS")
-    first = float("nan")
-    if cold:
-        subprocess.run(["podman", "untag", image.tag], check=False, capture_output=True)
-        subprocess.run(["podman", "image", "prune", "--force"], check=False, capture_output=True)
-        first = builder.build(image, bases.TAG, "", lambda *_: None).seconds
-    assert os.environ.get("BUILDAH_LAYERS") == before
+    first = builder.build(image, bases.TAG, "", lambda *_: None, anew=True).seconds if cold else float("nan")
     built = builder.build(image, bases.TAG, "", lambda *_: None)
     found = sbom.inventory(image)
     return Row(
@@ -117,15 +110,10 @@ def first_answer(image: Image, package: Path) -> float:
             if process.poll() is not None:
                 raise SystemExit(f"the container ended: {process.stderr.read().decode() if process.stderr else ''}")
             try:
-                request = urllib.request.Request(
-                    f"http://127.0.0.1:{port}/v2/models/movies/infer",
-                    json.dumps(body).encode(),
-                    {"content-type": "application/json"},
-                )
-                with urllib.request.urlopen(request, timeout=10) as reply:
-                    assert json.load(reply)["outputs"]
-                    return time.monotonic() - began
-            except OSError:
+                reply = httpx.post(f"http://127.0.0.1:{port}/v2/models/movies/infer", json=body, timeout=10)
+                assert reply.json()["outputs"]
+                return time.monotonic() - began
+            except httpx.TransportError:
                 time.sleep(0.02)
         raise SystemExit("no answer")
     finally:
@@ -146,7 +134,8 @@ def write(rows: list[Row], starts: list[float]) -> None:
     lines = [
         "# The images: size, build, start",
         "",
-        f"`python -m benchmarks.images --package <folder>`, {facts['when'][:10]}, {machine}: other work went on beside it.",
+        f"`python -m benchmarks.images --package <folder>`, {facts['when'][:10]}, {machine}: other work went "
+        "on beside it.",
         "",
         "| image | on disk | in a registry | Python packages | Debian packages | cold build | cached build |",
         "|---|--:|--:|--:|--:|--:|--:|",
@@ -159,8 +148,8 @@ def write(rows: list[Row], starts: list[float]) -> None:
     lines += [
         "",
         "On disk: what podman's store holds, uncompressed; the images share the base and the layer `common`. In a "
-        "registry: the layers, gzipped. Cold: no layer is there but the base and what an image above it in the table "
-        "built, packages come from this machine's caches. Cached: nothing changed.",
+        "registry: the layers, gzipped. Cold: no layer is reused but the base, packages come from uv's "
+        "cache. Cached: nothing changed.",
         "",
         f"From `podman run` to the first answered V2 request, `--read-only --tmpfs /tmp --cap-drop all "
         f"--security-opt no-new-privileges`, uid 10001: median **{statistics.median(starts):.1f} s** of "

@@ -87,6 +87,7 @@ def build(
     base: Annotated[str, typer.Option(help="What the images stand on.")] = bases.TAG,
     push_to: Annotated[str, typer.Option(help="A registry's prefix, or oci:<folder>; none: they stay here.")] = "",
     digests: Annotated[Path | None, typer.Option(help="With --push-to: a JSON file of what was pushed.")] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Reuse no layer: Debian's updates come in.")] = False,
     source: Annotated[str, typer.Option(help="Where the code is, for the label; a URL.")] = "",
 ) -> None:
     """Build images into podman's store. A second build reuses every layer whose inputs are the same.
@@ -106,7 +107,7 @@ def build(
     for image in wanted:
         with _bar() as bar:
             told = partial(_tell, bar, bar.add_task("", total=1.0), image)
-            built = builder.build(image, base, source, told)
+            built = builder.build(image, base, source, told, anew=anew)
             console.print(
                 f"{image.tag}  {built.size / 1e6:,.0f} MB  {built.seconds:.1f} s  {built.id[:12]}",
                 highlight=False,

@@ -42,8 +42,10 @@ class Built:
     seconds: float
 
 
-def build(image: Image, base: str, source: str, progress: Progress) -> Built:
-    """Raises ImageError: no builder, no base, a lock that was changed, or whatever the build says."""
+def build(image: Image, base: str, source: str, progress: Progress, *, anew: bool = False) -> Built:
+    """anew: no layer of an earlier build is reused.
+
+    Raises ImageError: no builder, no base, a lock that was changed, or whatever the build says."""
     began = time.monotonic()
     engine.program("podman")
     engine.program("buildah")
@@ -70,6 +72,7 @@ def build(image: Image, base: str, source: str, progress: Progress) -> Built:
         arguments["FIND_LINKS"] = f"{CACHES}/wheels"
     command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--layers", f"--target={image.name}"]
     command += ["--pull-never"] if here else []
+    command += ["--no-cache"] if anew else []
     command += [f"--volume={volume}" for volume in volumes]
     command += [f"--build-arg={name}={value}" for name, value in arguments.items()]
     folder = locks.ROOT / "images"

@@ -105,7 +105,7 @@ def remedy(output: str) -> str:
     if "hash mismatch" in said:
         return "a file is not the one that was locked: do not use it; see images/locks and the package's index"
     if any(word in said for word in ("dns error", "could not resolve", "connection refused", "failed to fetch")):
-        return "packages come from PyPI and Debian: check the network, or the proxy in HTTPS_PROXY"
+        return "check the address, the network and, where there is one, the proxy in HTTPS_PROXY"
     if "unauthorized" in said or "authentication required" in said:
         return "log in first: buildah login <registry>"
     return ""

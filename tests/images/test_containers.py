@@ -332,7 +332,7 @@ def test_what_is_pushed_can_be_named_by_its_digest(built, tmp_path):
 
 
 def test_a_registry_that_is_away_is_a_clear_error(built):
-    with pytest.raises(ImageError, match="pushing serving to 127.0.0.1:1/slipway failed") as failed:
+    with pytest.raises(ImageError, match=r"pushing serving to 127\.0\.0\.1:1/slipway failed") as failed:
         builder.push(built("serving").image, "127.0.0.1:1/slipway")
     assert failed.value.remedy
 
