@@ -3,8 +3,9 @@
     python -m benchmarks.images --package <package folder>          # writes docs/evidence/images.{md,json}
     python -m benchmarks.images --package <folder> --cold serving pipeline       # these without any earlier layer
 
-Size is what podman's store holds, uncompressed; beside it the size of the layers as a registry would hold them. A
-cold build reuses no layer and takes packages from uv's cache; a cached build has every layer. From start to answer is `podman run` to the first answered V2 request, under --read-only --cap-drop all as uid 10001.
+Size is what podman's store holds, uncompressed; beside it the size of the layers as a registry would hold them. A cold
+build reuses no layer and takes packages from uv's cache; a cached build has every layer. From start to answer is
+`podman run` to the first answered V2 request, under --read-only --cap-drop all as uid 10001.
 """
 
 import argparse
