@@ -7,7 +7,9 @@ from rich.console import Console
 
 
 def dashboard(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens, on 127.0.0.1 only.")] = 8501,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where it listens, on SLIPWAY_DASHBOARD_HOST (127.0.0.1).")
+    ] = 8501,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser window.")] = True,
 ) -> None:
     """Open the data dashboard: volumes, activity, catalogue, data quality, drift, recommendations, one user's view.

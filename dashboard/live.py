@@ -51,8 +51,9 @@ class Reading:
 
 
 def consumer() -> Reading | None:
-    """Of the stream's consumer; None where none answers."""
-    return _read(f"http://127.0.0.1:{settings().stream_metrics_port}/metrics")
+    """Of the stream's consumer, where the settings say that it listens; None where none answers."""
+    env = settings()
+    return _read(f"http://{env.stream_metrics_host}:{env.stream_metrics_port}/metrics")
 
 
 def server(name: str = "movies") -> Reading | None:

@@ -17,10 +17,10 @@ ICON = (
 """Inline, because Streamlit fetches its own icons for a tab from the internet."""
 
 
-def options(port: int, *, browser: bool) -> dict[str, Any]:
-    """Streamlit's settings: this machine only, nothing is sent anywhere, no watching of files."""
+def options(port: int, *, browser: bool, host: str = "127.0.0.1") -> dict[str, Any]:
+    """Streamlit's settings: this machine only unless told otherwise, nothing is sent anywhere, no watching of files."""
     return {
-        "server.address": "127.0.0.1",
+        "server.address": host,
         "server.port": port,
         "server.headless": not browser,
         "server.fileWatcherType": "none",

@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     events_url: str = Field("redis://127.0.0.1:6379/0", description="event stream: redis://… or kafka://host:port")
     stream_metrics_port: int = Field(9180, ge=1, le=65535, description="/metrics and /health of the stream's consumer")
     stream_metrics_host: str = Field("127.0.0.1", description="… their address; in a pod 0.0.0.0")
+    dashboard_host: str = Field("127.0.0.1", description="where the dashboard listens; it asks nobody who they are")
     feature_store: Path | None = Field(
         None, description="Feast repository whose online store the model server reads; none: the package alone"
     )
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     rate_limit: int = Field(0, ge=0, description="requests a second that one service takes; 0: any number")
     api_port: int = Field(8081, ge=1, le=65535, description="the Kubernetes-style API of the embedded KServe")
     namespace: str = Field("default", description="Kubernetes namespace of the InferenceServices")
+    staging_namespace: str = Field("staging", description="… in which the stage step tries a build, and nobody serves")
     prometheus_url: str = Field("", description="figures of rollouts on a cluster; none: the embedded KServe")
     image: str = Field("slipway-pipeline:0.1.0", description="image of pipeline steps on the cluster")
     training_image: str = Field("slipway-training:0.1.0", description="… of those that train, judge and export")

@@ -14,15 +14,16 @@ from slipway.inferenceservice import ANNOTATION, Document
 from slipway.package import Manifest
 from slipway.workload import Progress
 
-NAMESPACE = "staging"
 RUN, UNTIL = f"{ANNOTATION}/staging-run", f"{ANNOTATION}/staging-until"
 LONGEST = 1_800.0  # s; a service that is older was left by somebody who was killed, and may be replaced
 
 
-def documents(manifest: Manifest, *, name: str, package_uri: str, image: str) -> list[Document]:
+def documents(
+    manifest: Manifest, *, name: str, package_uri: str, image: str, namespace: str = "staging"
+) -> list[Document]:
     """What production gets, in another namespace, with capture off: simulated people must not become training data."""
     rendered = inferenceservice.render(
-        manifest, name=name, namespace=NAMESPACE, storage_uri=package_uri, image=image, min_replicas=1
+        manifest, name=name, namespace=namespace, storage_uri=package_uri, image=image, min_replicas=1
     )
     for container in rendered[0]["spec"]["containers"]:
         container["env"] = [*container.get("env", ()), {"name": "SLIPWAY_CAPTURE", "value": "false"}]
@@ -42,41 +43,41 @@ def deployed(
     NotReadyError when this one never becomes ready; whatever happens, nothing is left behind unless keep says so.
     """
     runtime, service = wanted
-    name = service["metadata"]["name"]
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     me = uuid.uuid4().hex
-    _claim(name, service["metadata"]["labels"].get(f"{ANNOTATION}/package-version", ""), kubeconfig)
+    _claim(namespace, name, service["metadata"]["labels"].get(f"{ANNOTATION}/package-version", ""), kubeconfig)
     until = 0.0 if keep else time.time() + LONGEST
     marks = {RUN: me, UNTIL: f"{until:.0f}"}
     annotations = service["metadata"]["annotations"] | marks
     marked = [runtime, service | {"metadata": service["metadata"] | {"annotations": annotations}}]
     try:
-        progress(f"applying InferenceService {NAMESPACE}/{name}", 0.02, {})
+        progress(f"applying InferenceService {namespace}/{name}", 0.02, {})
         deployment.apply(marked, kubeconfig)
         progress("waiting for the model to be ready", 0.05, {})
-        yield deployment.wait_ready(name, NAMESPACE, timeout, kubeconfig)
+        yield deployment.wait_ready(name, namespace, timeout, kubeconfig)
     finally:
         if not keep:
             with _uninterrupted():
                 progress("removing the staging service", 0.97, {})
-                if _holder(name, kubeconfig).get(RUN, me) == me:
+                if _holder(namespace, name, kubeconfig).get(RUN, me) == me:
                     deployment.remove(marked, kubeconfig)
 
 
-def _holder(name: str, kubeconfig: Path | None) -> dict[str, str]:
+def _holder(namespace: str, name: str, kubeconfig: Path | None) -> dict[str, str]:
     """The annotations of the service that is there, {} where there is none."""
     with suppress(AbsentError):
-        found = deployment.Services(NAMESPACE, kubeconfig).get(name)
+        found = deployment.Services(namespace, kubeconfig).get(name)
         return dict(found["metadata"].get("annotations", {}))
     return {}
 
 
-def _claim(name: str, package: str, kubeconfig: Path | None) -> None:
-    until = float(_holder(name, kubeconfig).get(UNTIL, "0"))
+def _claim(namespace: str, name: str, package: str, kubeconfig: Path | None) -> None:
+    until = float(_holder(namespace, name, kubeconfig).get(UNTIL, "0"))
     if until > time.time():
         raise StagingError(
             package,
             [f"another staging of {name} goes on (at most {until - time.time():.0f} s more)"],
-            f"wait for it, or remove what is left of it: kubectl delete isvc {name} -n {NAMESPACE}",
+            f"wait for it, or remove what is left of it: kubectl delete isvc {name} -n {namespace}",
         )
 
 

@@ -72,7 +72,11 @@ def stage(
         except OSError as error:
             raise ConfigError(f"{out} cannot be made: {error.strerror}", "name a new folder") from error
         documents = wanted or service.documents(
-            package.manifest, name=workload_name, package_uri=package_uri, image=env.serving_image
+            package.manifest,
+            name=workload_name,
+            package_uri=package_uri,
+            image=env.serving_image,
+            namespace=env.staging_namespace,
         )
         try:
             with service.deployed(documents, progress, kubeconfig=kubeconfig, keep=keep) as url:
@@ -118,7 +122,7 @@ def _integrate(
     url: str, model: str, package: Package, kubeconfig: Path | None, env: Settings, progress: Progress
 ) -> tuple[suite.Finding, ...]:
     findings: list[suite.Finding] = []
-    services = Services(service.NAMESPACE, kubeconfig)
+    services = Services(env.staging_namespace, kubeconfig)
 
     def figures() -> Document | None:
         with contextlib.suppress(AbsentError):  # a cluster has them in Prometheus

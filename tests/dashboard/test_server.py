@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from dashboard import charts, server, theme
-from slipway.errors import PortInUseError
+from slipway.errors import ConfigError, PortInUseError
 
 
 def test_a_taken_port_is_named_before_anything_starts():
@@ -17,6 +17,12 @@ def test_it_listens_here_only_and_reports_to_nobody():
     options = theme.options(8501, browser=False)
     assert options["server.address"] == "127.0.0.1"
     assert options["browser.gatherUsageStats"] is False
+    assert theme.options(8501, browser=False, host="0.0.0.0")["server.address"] == "0.0.0.0"
+
+
+def test_an_address_of_another_machine_is_named_before_anything_starts():
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1.*\n.*SLIPWAY_DASHBOARD_HOST"):
+        server.check(8501, "192.0.2.1")
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0"), (99_999, "99,999"), (231_590, "231.6 k"), (25e6, "25.0 M")])
