@@ -74,7 +74,13 @@ def loud(workflow):
     return [s["run"] for s in steps(workflow) if re.search(r"\bset -\w*x|\becho\b.*(TOKEN|PASSWORD)", s.get("run", ""))]
 
 
-RULES = [unpinned, unlimited, generous, interpolated, uncontrolled, forks, loud]
+def deaf(workflow):
+    """Without pipefail a failed command before a | is not heard."""
+    scripts = [s["run"] for s in steps(workflow) if "run" in s]
+    return scripts if workflow.get("defaults", {}).get("run", {}).get("shell") != "bash" else []
+
+
+RULES = [unpinned, unlimited, generous, interpolated, uncontrolled, forks, loud, deaf]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -90,6 +96,7 @@ PLANTED = {
     "interpolated": ("promotion.yaml", '--to "$TO"', '--to "${{ inputs.to }}"'),
     "uncontrolled": ("nightly.yaml", "concurrency:\n  group: nightly\n  cancel-in-progress: true\n", ""),
     "forks": ("pull-request.yaml", "    if: github.event.pull_request.head.repo.full_name == github.repository\n", ""),
+    "deaf": ("promotion.yaml", "    shell: bash", "    shell: sh"),
     "loud": ("delivery.yaml", "umask 077", "set -eux"),
 }
 
