@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from cluster.dashboards.panels import BYTES, NUMBER, Board, Query, figure, lines, rows
+from cluster.dashboards.panels import BYTES, EVERY, NUMBER, Board, Query, figure, lines, rows
 
 HERE = 'namespace="slipway-training"'
 
@@ -109,17 +109,30 @@ def board() -> Dashboard:
         .row(
             "Runs",
             lines(
+                "Started by the trigger",
+                "Runs of the last day by reason and outcome, and what waits for its window.",
+                NUMBER,
+                Query("sum by (reason, outcome) (increase(slipway_trigger_runs_total[1d]))", "{{reason}} {{outcome}}"),
+                Query("sum(slipway_trigger_waiting)", "waiting"),
+            ),
+            lines(
+                "Asked of the trigger",
+                "Requests by path and status.",
+                "reqps",
+                Query(f"sum by (path, code) (rate(slipway_trigger_requests_total[{EVERY}]))", "{{path}} {{code}}"),
+            ),
+            lines(
                 "Pods",
                 "Of pipeline steps and Ray, by phase.",
                 NUMBER,
                 Query(f"sum by (phase) (kube_pod_status_phase{{{HERE}}})", "{{phase}}"),
-                width=12,
+                width=8,
             ),
             rows(
                 "Jobs",
                 "RayJobs and how they stand.",
                 Query(f"kuberay_job_deployment_status{{{HERE}}} == 1"),
-                width=12,
+                width=24,
             ),
         )
         .build()

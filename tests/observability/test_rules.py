@@ -66,6 +66,8 @@ DAY = {"at": "4h", "every": "5m"}
 WEEK = {"at": "176h", "every": "1h", "step": "5m"}
 GPU = 'kube_node_status_capacity{node="gpu-1",resource="nvidia_com_gpu"}'
 CPU = 'kube_node_status_capacity{node="gpu-1",resource="cpu"}'
+TRIGGER = {'up{job="slipway-trigger"}': "1x200"}
+GIVEN_UP = 'slipway_trigger_runs_total{reason="alert",outcome="given up"}'
 READY = 'kube_node_status_condition{node="gpu-1",condition="Ready",status="true"}'
 PENDING = 'kube_pod_status_phase{namespace="slipway-training",pod="worker",phase="Pending"}'
 WANTS = 'kube_pod_container_resource_requests{namespace="slipway-training",pod="worker",resource="nvidia_com_gpu"}'
@@ -235,6 +237,9 @@ CASES = [
         {'kube_pod_status_phase{namespace="slipway-training",pod="p",phase="Failed"}': "0x60"},
         False,
     ),
+    Case("RunsNotStarted", "given up", TRIGGER | {GIVEN_UP: "_x20 1x100"}, True, at="40m"),
+    Case("RunsNotStarted", "given up long ago", TRIGGER | {GIVEN_UP: "1x200"}, False, at="2h"),
+    Case("RunsNotStarted", "nobody would start one", {}, True),
     Case("RayHeadDown", "no head", {'up{job="ray-head",cluster="slipway-train-1"}': "1x60"}, True),
     Case("RayHeadDown", "it answers", {'up{job="ray-head",cluster="slipway"}': "1x60"}, False),
     Case("GpuNodeLost", "not ready", {READY: "1x10 0x50", GPU: "1x60"}, True),
