@@ -1,48 +1,98 @@
-# Who may do what in AWS: a role for each service account that needs one, by the names that the manifests use. The
-# service account slipway-rollout patches traffic inside the cluster and needs none.
+# Who may do what in AWS: a role for each service account that needs one, by the names that the manifests use.
 
 locals {
   bucket = { for key, found in data.aws_s3_bucket.storage : key => found.arn }
+  # SLIPWAY_STORE_URI: one prefix of the packages' bucket, with a folder for each kind of object (slipway/lake/lake.py).
+  store = "${local.bucket.packages}/slipway"
+
+  get  = ["s3:GetObject"]
+  put  = ["s3:PutObject", "s3:AbortMultipartUpload"]
+  drop = ["s3:DeleteObject"]
   # Objects of an encrypted bucket cannot be read or written without its key.
   decrypt = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], resources = [data.aws_kms_alias.storage.target_key_arn] }
-
-  list = { for key, arn in local.bucket : key => { actions = ["s3:ListBucket", "s3:GetBucketLocation"], resources = [arn] } }
-  read = { for key, arn in local.bucket : key => { actions = ["s3:GetObject"], resources = ["${arn}/*"] } }
-  add  = { for key, arn in local.bucket : key => { actions = ["s3:PutObject", "s3:AbortMultipartUpload"], resources = ["${arn}/*"] } }
-  drop = { for key, arn in local.bucket : key => { actions = ["s3:DeleteObject"], resources = ["${arn}/*"] } }
-
-  # Each environment's model servers read packages and nothing else.
-  serving = { for namespace in var.serving_namespaces : "serving-${trimprefix(namespace, "slipway-")}" => {
-    description = "Model servers in ${namespace}: read packages"
-    subjects    = ["system:serviceaccount:${namespace}:slipway-serving"]
-    statements  = [local.list.packages, local.read.packages, local.decrypt]
+  list = { for key, arn in local.bucket : key => {
+    actions   = ["s3:ListBucket", "s3:GetBucketLocation"]
+    resources = [arn]
   } }
 
   workloads = {
     runner = {
-      description = "Pipeline steps: read and write the lake, add packages; a package once written is never removed by a run"
-      subjects    = ["system:serviceaccount:slipway-training:slipway-runner"]
+      description = "Pipeline steps and Ray: data, features, checkpoints; a package is added and never removed by a run"
+      subjects = [
+        "system:serviceaccount:slipway-training:slipway-runner",
+        "system:serviceaccount:slipway-training:slipway-ray",
+      ]
       statements = [
-        local.list.lake, local.read.lake, local.add.lake, local.drop.lake,
-        local.list.packages, local.read.packages, local.add.packages, local.decrypt,
+        local.list.packages, local.list.lake, local.decrypt,
+        # What steps hand to one another goes through Kubeflow's own folder.
+        { actions = local.get, resources = ["${local.store}/*", "${local.bucket.lake}/pipelines/*"] },
+        { actions = local.put, resources = ["${local.store}/*", "${local.bucket.lake}/pipelines/*"] },
+        {
+          actions = local.drop
+          resources = [for folder in ["raw", "processed", "features", "models", "logs", "checkpoints", "rollouts"] :
+          "${local.store}/${folder}/*"]
+        },
       ]
     }
     stream = {
-      description = "The stream application: write what was captured to the lake"
+      description = "The stream application: what was captured becomes rows of the lake"
       subjects    = ["system:serviceaccount:slipway-streams:slipway-stream"]
-      statements  = [local.list.lake, local.read.lake, local.add.lake, local.drop.lake, local.decrypt]
+      statements = [
+        local.list.packages, local.decrypt,
+        {
+          actions   = concat(local.get, local.put, local.drop)
+          resources = [for folder in ["raw", "processed", "features", "logs"] : "${local.store}/${folder}/*"]
+        },
+        { actions = local.get, resources = ["${local.store}/packages/*", "${local.store}/models/*"] },
+      ]
+    }
+    trigger = {
+      description = "The trigger: reads the lake's log, keeps its book"
+      subjects    = ["system:serviceaccount:slipway-training:slipway-trigger"]
+      statements = [
+        local.list.packages, local.decrypt,
+        { actions = local.get, resources = ["${local.store}/processed/*"] },
+        { actions = concat(local.get, local.put, local.drop), resources = ["${local.store}/triggers/*"] },
+      ]
     }
     mlflow = {
-      description = "MLflow: its artifacts, which clients reach through it only"
+      description = "MLflow: its artifacts, which clients reach through it only, and the database's backups"
       subjects    = ["system:serviceaccount:slipway-platform:mlflow"]
-      statements  = [local.list.mlflow, local.read.mlflow, local.add.mlflow, local.drop.mlflow, local.decrypt]
+      statements = [
+        local.list.mlflow, local.decrypt,
+        { actions = concat(local.get, local.put, local.drop), resources = ["${local.bucket.mlflow}/*"] },
+      ]
     }
     feast = {
-      description = "Feast: read the lake to materialise it"
+      description = "Feast: reads feature tables to materialise them"
       subjects    = ["system:serviceaccount:slipway-platform:feast"]
-      statements  = [local.list.lake, local.read.lake, local.decrypt]
+      statements = [
+        local.list.packages, local.decrypt,
+        { actions = local.get, resources = ["${local.store}/features/*", "${local.store}/processed/*"] },
+      ]
     }
   }
+
+  environments = [for namespace in var.serving_namespaces : trimprefix(namespace, "slipway-")]
+  # Each environment's model servers read packages and nothing else; so do staging's trials, where a build is put up
+  # for a moment under the namespace's default account.
+  serving = { for name in local.environments : "serving-${name}" => {
+    description = "Model servers of ${name}: read packages"
+    subjects = concat(
+      ["system:serviceaccount:slipway-${name}:slipway-serving"],
+      name == "staging" ? ["system:serviceaccount:slipway-trials:default"] : [],
+    )
+    statements = [local.list.packages, local.decrypt, { actions = local.get, resources = ["${local.store}/packages/*"] }]
+  } }
+  rollout = { for name in local.environments : "rollout-${name}" => {
+    description = "The judge of ${name}: reads packages and what was captured, keeps the record of its rollouts"
+    subjects    = ["system:serviceaccount:slipway-${name}:slipway-rollout"]
+    statements = [
+      local.list.packages, local.decrypt,
+      { actions = local.get, resources = [for folder in ["packages", "processed", "logs"] : "${local.store}/${folder}/*"] },
+      { actions = concat(local.get, local.put, local.drop), resources = ["${local.store}/rollouts/*"] },
+    ]
+  } }
 
   controllers = {
     external-secrets = {
@@ -51,7 +101,7 @@ locals {
       statements = [
         {
           actions   = ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"]
-          resources = [for secret in data.aws_secretsmanager_secret.storage : secret.arn]
+          resources = ["arn:aws:secretsmanager:${var.region}:${data.aws_caller_identity.current.account_id}:secret:${local.prefix}/*"]
         },
         { actions = ["kms:Decrypt"], resources = [data.aws_kms_alias.storage.target_key_arn] },
       ]
@@ -104,6 +154,10 @@ locals {
   }
 }
 
+locals {
+  roles = merge(local.workloads, local.serving, local.rollout, local.controllers)
+}
+
 data "aws_caller_identity" "current" {}
 
 module "identity" {
@@ -111,5 +165,5 @@ module "identity" {
   prefix       = local.prefix
   provider_arn = module.cluster.oidc.arn
   issuer       = module.cluster.oidc.issuer
-  roles        = merge(local.workloads, local.serving, local.controllers)
+  roles        = local.roles
 }

@@ -5,7 +5,7 @@ output "kubeconfig" {
 
 output "service_account_roles" {
   description = "namespace/service account to the role for its annotation eks.amazonaws.com/role-arn."
-  value = merge([for name, role in merge(local.workloads, local.serving, local.controllers) : {
+  value = merge([for name, role in local.roles : {
     for subject in role.subjects :
     replace(trimprefix(subject, "system:serviceaccount:"), ":", "/") => module.identity.role_arns[name]
   }]...)

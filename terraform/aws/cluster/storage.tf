@@ -13,11 +13,6 @@ data "aws_efs_file_system" "storage" {
   creation_token = local.prefix
 }
 
-data "aws_secretsmanager_secret" "storage" {
-  for_each = toset(["slipway-credentials", "mlflow-database", "postgres-credentials", "redis-credentials", "grafana-admin"])
-  name     = "${local.prefix}/${each.key}"
-}
-
 # The file system's door into this network. It goes with the compute; the file system stays.
 resource "aws_security_group" "file_system" {
   name        = "${local.prefix}-file-system"

@@ -1,7 +1,7 @@
 variable "region" {
   description = "The AWS region."
   type        = string
-  default     = "us-east-1"
+  default     = "eu-central-1"
 }
 
 variable "environment" {
@@ -95,6 +95,5 @@ variable "addons" {
     coredns            = { needs_nodes = true }
     aws-ebs-csi-driver = { needs_nodes = true }
     aws-efs-csi-driver = { needs_nodes = true }
-    metrics-server     = { needs_nodes = true }
   }
 }

@@ -1,7 +1,7 @@
 variable "region" {
   description = "The AWS region."
   type        = string
-  default     = "us-east-1"
+  default     = "eu-central-1"
 }
 
 variable "suffix" {

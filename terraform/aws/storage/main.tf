@@ -28,5 +28,9 @@ module "storage" {
     # MLflow's and Feast's records; a disk lives in one zone, and its pod with it.
     postgres = { zone = sort(data.aws_availability_zones.available.names)[0], size_gb = var.postgres_gb }
   }
-  secrets = ["slipway-credentials", "mlflow-database", "postgres-credentials", "redis-credentials", "grafana-admin"]
+  # The entries that the manifests' ExternalSecrets ask for.
+  secrets = [
+    "alertmanager-receivers", "grafana-admin", "mlflow-database", "postgres-credentials", "redis-credentials",
+    "slipway-credentials", "slipway-hooks-tls", "slipway-trigger",
+  ]
 }
