@@ -17,6 +17,7 @@ from cli import cluster as kubeflow
 from cli import data as lake
 from cli import manifests, promotion, rollout, schedule, simulate, trigger
 from cli.batch import batch
+from cli.bootstrap import bootstrap
 from cli.cards import cards
 from cli.dashboard import dashboard
 from cli.etl import etl
@@ -226,6 +227,7 @@ def compile_(
 
 app.command()(batch)
 app.command()(kubeflow.cancel)
+app.command()(bootstrap)
 app.command()(cards)
 app.command()(dashboard)
 app.command()(etl)
