@@ -33,14 +33,15 @@ def run(
     """Returns the MLflow run's id and the training metrics.
 
     A run that was killed goes on from its last checkpoint, in the same MLflow run, when it is started again with
-    the same data, configuration and code.
+    the same data, configuration and code. With workers on a cluster, Ray's pods are KubeRay's (kuberay.py).
     """
     with step("train") as progress:
         env = settings()
         chosen = workload.load(workload_name)
         config = chosen.config(profile, parse_overrides(overrides))
         data_hash = _hash(str(tree_hashes(dataset)))
-        checkpoints = f"{env.store}/checkpoints/{_hash(f'{data_hash}{config!r}{num_workers}{code_version}')[:16]}"
+        key = _hash(f"{data_hash}{config!r}{num_workers}{code_version}")[:16]
+        checkpoints = f"{env.store}/checkpoints/{key}"
         objects = storage.store(checkpoints, env.s3_endpoint_url)
         tracking = Stopwatch()
         with tracking:
@@ -69,8 +70,20 @@ def run(
                     },
                 )
             begun, before = time.perf_counter(), tracking.seconds
-            scaling = Scaling(num_workers, use_gpu, env.s3_endpoint_url)
-            metrics = chosen.train(dataset, out, config, scaling, report, checkpoints)
+            if num_workers and env.training_namespace:
+                from components.train import kuberay  # a cluster's business
+
+                request = kuberay.Request(
+                    workload=workload_name,
+                    profile=profile,
+                    overrides=overrides,
+                    num_workers=num_workers,
+                    use_gpu=use_gpu,
+                )
+                metrics = kuberay.train(request, dataset, out, checkpoints, key, env, report)
+            else:
+                scaling = Scaling(num_workers, use_gpu, env.s3_endpoint_url)
+                metrics = chosen.train(dataset, out, config, scaling, report, checkpoints)
             trained = time.perf_counter() - begun - (tracking.seconds - before)
             metrics |= {"tracking_seconds": tracking.seconds, "tracking_share": tracking.seconds / trained}
             tracked.log(metrics=metrics)
