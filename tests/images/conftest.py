@@ -34,13 +34,15 @@ def base_image():
 
 @pytest.fixture(scope="session")
 def built(base_image):
-    """built("serving") → images.build.Built, from layers that are there where they can be."""
-    done = {}
+    """built("serving") → images.build.Built, from layers that are there where they can be; all of one commit."""
+    done, commit = {}, builder.git_commit()
 
     def get(name):
         if name not in done:
             (image,) = named([name])
-            done[name] = builder.build(image, base_image, "", lambda *_: None)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(builder, "git_commit", lambda: commit)
+                done[name] = builder.build(image, base_image, "", lambda *_: None)
         return done[name]
 
     return get
