@@ -58,7 +58,7 @@ def check(thing: Object, definitions: Definitions) -> Result:
             report("namespace", "metadata.namespace", "no namespace", "set namespace: in the kustomization.yaml")
         if not definition.namespaced and thing.namespace:
             report("namespace", "metadata.namespace", "a cluster's object has no namespace", "remove it")
-        errors = _custom(definition).iter_errors(thing.document)
+        wrong = errors(thing, definition)
     else:
         schema = _core_schema(thing.api_version, thing.kind, pins().kubernetes)
         if schema is None:
@@ -73,16 +73,21 @@ def check(thing: Object, definitions: Definitions) -> Result:
             report(
                 "api-version", "apiVersion", f"{thing.api_version} {thing.kind} goes away", "write the newer version"
             )
-        errors = _core(thing.api_version, thing.kind).iter_errors(thing.document)
-    for error in errors:
-        for leaf in _leaves(error):
-            path = _path(leaf.absolute_path)
-            where = re.sub(r"\[[^]]*\]", "", path)
-            remedy = REMEDY.format(kind=thing.kind.lower(), path=f".{where}" if where else "")
-            report("schema", path, _message(leaf), remedy)
+        core = _core(thing.api_version, thing.kind)
+        wrong = [leaf for error in core.iter_errors(thing.document) for leaf in _leaves(error)]
+    for error in wrong:
+        path = _path(error.absolute_path)
+        where = re.sub(r"\[[^]]*\]", "", path)
+        remedy = REMEDY.format(kind=thing.kind.lower(), path=f".{where}" if where else "")
+        report("schema", path, _message(error), remedy)
     if thing.document.get("status"):
         report("schema", "status", "status is the controller's to write", "remove it")
     return Result(True, found)
+
+
+def errors(thing: Object, definition: Definition) -> list[ValidationError]:
+    """What the definition's closed schema says of the object, leaf by leaf."""
+    return [leaf for error in _custom(definition).iter_errors(thing.document) for leaf in _leaves(error)]
 
 
 def close(schema: Mapping[str, Any], root: bool = True) -> Document:

@@ -37,11 +37,8 @@ def secrets(estate: Estate) -> Iterator[Broken]:
     for thing in estate.of("Role", "ClusterRole"):
         for index, rule in enumerate(listed(thing.document, "rules")):
             if "secrets" in listed(rule, "resources") and not listed(rule, "resourceNames"):
-                yield Broken(
-                    thing,
-                    f"rules[{index}]",
-                    f"every Secret {'of the cluster' if thing.kind == 'ClusterRole' else 'here'}",
-                )
+                where = "of the cluster" if thing.kind == "ClusterRole" else "of the namespace"
+                yield Broken(thing, f"rules[{index}]", f"it reads every Secret {where}")
 
 
 @lint("rbac-subject", "A binding is for named people or services, never for everybody.", "name a group or an account")

@@ -55,7 +55,7 @@ def production_replicas(estate: Estate) -> Iterator[Broken]:
 
 
 @lint(
-    "replicas-lowered",
+    "replica-bounds",
     "Autoscaling has a most that is at least its least.",
     "raise maxReplicas, or lower minReplicas",
 )

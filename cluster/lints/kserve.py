@@ -59,7 +59,7 @@ def modes(estate: Estate) -> Iterator[Broken]:
 
 @lint(
     "canary-mode",
-    "canaryTrafficPercent is Knative mode's and spec.canary Standard mode's; the other is silently ignored.",
+    "A canary is canaryTrafficPercent in Knative mode and spec.canary in Standard mode: the other is ignored.",
     "use the field of this mode, or change the annotation serving.kserve.io/deploymentMode",
 )
 def canary_mode(estate: Estate) -> Iterator[Broken]:
