@@ -1,0 +1,210 @@
+"""The line with a container per step, for real: the gate open and closed, a failure's words, an interrupt."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from components.image import PIPELINE, TRAINING
+from pipelines.parameters import EtlParameters, Parameters
+from pipelines.runners import container
+from pipelines.runners.engine import USER, Engine, told
+from slipway.errors import ConfigError
+from slipway.settings import Settings
+from slipway.workloads.movies import simulator
+
+ROOT = Path(__file__).parents[2]
+TRAIN = {"epochs": 6, "tokens_per_step": 1024, "warmup_steps": 30, "ranker.dim": 64, "ranker.max_len": 50}
+WORDS = [f"--set=simulate.{name}={value}" for name, value in simulator.TINY.model_dump().items()]
+WORDS += [f"--set=train.{name}={value}" for name, value in TRAIN.items()]
+WORDS += ["--set=optimise.users=50", "--set=optimise.rounds=3", "--set=optimise.requests=2", "--slo="]
+
+
+# --- what a container is told and given
+
+
+def test_a_step_sees_its_home_its_data_and_nothing_else(tmp_path):
+    for name in ("home", "data", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "slo.yaml").write_text("name: mine")
+    env = Settings(home=tmp_path / "home", tracking_uri=f"sqlite:///{tmp_path}/elsewhere/mlflow.db")
+    parameters = Parameters(data=str(tmp_path / "data"), slo=str(tmp_path / "slo.yaml"))
+    kubeconfig = tmp_path / "home" / "serving" / "kubeconfig"
+    assert container.mounts(parameters, env, kubeconfig) == {
+        tmp_path / "home": True,
+        tmp_path / "elsewhere": True,
+        tmp_path / "data": False,
+        tmp_path / "slo.yaml": False,
+    }
+    inside = Parameters(data=str(tmp_path / "home"))
+    assert container.mounts(inside, Settings(home=tmp_path / "home"), None) == {tmp_path / "home": True}
+    production = EtlParameters(source="production")
+    assert container.mounts(production, Settings(home=tmp_path / "new"), None) == {tmp_path / "new": True}
+    assert (tmp_path / "new").is_dir(), "the engine would make it, as root"
+
+
+def test_options_forbid_what_a_pod_forbids_and_show_no_secret(tmp_path):
+    engine = Engine(("podman",))
+    names = told({"AWS_SECRET_ACCESS_KEY": "hunter2", "SLIPWAY_HOME": "/h", "EDITOR": "vi", "HTTP_PROXY": "p"})
+    assert names == ["AWS_SECRET_ACCESS_KEY", "HTTP_PROXY", "SLIPWAY_HOME"]
+    options = engine.options({tmp_path: True, Path("/data"): False}, names)
+    text = " ".join(options)
+    for flag in ("--read-only", "--cap-drop all", "no-new-privileges", "--rm", "--pull never", "--network host"):
+        assert flag in text
+    assert f"--volume {tmp_path}:{tmp_path}" in text
+    assert "--volume /data:/data:ro" in text
+    assert "hunter2" not in text
+    if os.geteuid() == 0:
+        assert f"--user {USER}:{USER}" in text
+
+
+def test_no_engine_and_no_image_are_named_with_what_to_do(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="no nonesuch") as missing:
+        Engine.find("nonesuch")
+    assert "--runner local" in missing.value.remedy
+    broken = tmp_path / "podman"
+    broken.write_text("#!/bin/sh\necho 'cannot connect to the service' >&2\nexit 125\n")
+    broken.chmod(0o755)
+    with pytest.raises(ConfigError, match="cannot connect to the service"):
+        Engine.find(str(broken))
+    with pytest.raises(ConfigError, match=f"no image {PIPELINE} here") as missing:
+        Engine((str(broken),)).image(PIPELINE)
+    assert "python -m images build slipway-pipeline" in missing.value.remedy
+
+
+def test_a_rebuilt_image_is_another_one_to_the_cache_and_other_code_is_told(tmp_path, monkeypatch):
+    answers = tmp_path / "podman"
+    answers.write_text(
+        '#!/bin/sh\ncase "$*" in *inspect*) echo \'[{"Id": "sha256:abc", "Config": {"Labels":'
+        ' {"org.opencontainers.image.revision": "0123"}}}]\';; esac\n'
+    )
+    answers.chmod(0o755)
+    found = container.Containers(Settings(home=tmp_path, container_engine=str(answers)))
+    assert found.images == {PIPELINE: "abc", TRAINING: "abc"}
+    assert "built from 0123" in found.stale()
+    monkeypatch.setattr("pipelines.fingerprint.git_commit", lambda: "0123")
+    assert found.stale() == ""
+
+
+# --- for real
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """With both images in its store; where they are not, they are built."""
+    if shutil.which("podman") is None and shutil.which("docker") is None:
+        pytest.skip("neither podman nor docker is installed")
+    try:
+        found = Engine.find()
+    except ConfigError as error:
+        pytest.skip(error.message)
+    try:
+        for name in (PIPELINE, TRAINING):
+            found.image(name)
+    except ConfigError as missing:
+        built = subprocess.run(
+            [sys.executable, "-m", "images", "build", "slipway-pipeline", "slipway-training"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=570,
+            check=False,
+        )
+        if built.returncode != 0:
+            pytest.skip(f"{missing.message}, and they cannot be built: {(built.stderr + built.stdout)[-300:]}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory, engine):
+    """started(*words) → `slipway run --runner container` in a process group of its own; all stopped at the end."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        http, api = one.getsockname()[1], two.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    env = {
+        **os.environ,
+        "SLIPWAY_HOME": str(home),
+        "SLIPWAY_HTTP_PORT": str(http),
+        "SLIPWAY_API_PORT": str(api),
+        "COLUMNS": "120",
+    }
+    script = Path(sys.executable).with_name("slipway")
+
+    def start(*words):
+        command = [script, "run", "--runner", "container", *WORDS, *words]
+        return subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+
+    start.home = home
+    yield start
+    subprocess.run([script, "down"], env=env, check=True, timeout=60)
+
+
+def ended(process, code=0):
+    text, _ = process.communicate(timeout=400)
+    assert process.returncode == code, text
+    return text
+
+
+def running(engine):
+    return engine.ask("ps", "--quiet", "--filter", f"label={container.LABEL}").stdout.split()
+
+
+@pytest.fixture(scope="module")
+def served(started):
+    return ended(started())
+
+
+@pytest.mark.slow
+def test_an_open_gate_ends_with_an_answering_service(served, started, engine):
+    steps = re.findall(r"✓ (\w+) [\d.]+ s", served)
+    assert steps == ["ingest", "train", "evaluate", "optimise", "register", "stage", "deploy"]
+    assert "admitted" in served
+    assert "Endpoint  http://movies" in served
+    assert running(engine) == []
+    outputs = list(started.home.glob("runs/slipway-training-*/*/executor_output.json"))
+    assert len(outputs) == 7
+    if os.geteuid() == 0:
+        assert {path.stat().st_uid for path in outputs} == {USER}, "no step ran as root, or outside"
+
+
+@pytest.mark.slow
+def test_a_closed_gate_stops_there_and_trains_nothing_again(served, started):
+    shown = ended(started("--set=evaluate.gate.min_gain=0.9", "--no-deploy"), code=3)
+    assert re.findall(r"≡ (\w+)", shown) == ["ingest", "train"]
+    assert re.findall(r"✓ (\w+) [\d.]+ s", shown) == ["evaluate"]
+
+
+@pytest.mark.slow
+def test_a_failed_step_is_a_failed_run_with_its_words(started, tmp_path, engine):
+    (tmp_path / "note.txt").write_text("no ratings here")
+    shown = ended(started(f"--data={tmp_path}", "--no-deploy"), code=1)
+    assert "step 'ingest' failed" in shown
+    assert "u.data" in shown
+    assert running(engine) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_removes_the_container_and_says_how_to_go_on(served, started, engine):
+    earlier = set(started.home.glob("runs/*.log"))
+    process = started("--set=train.epochs=60", "--no-deploy")
+    deadline = time.monotonic() + 120
+    while not any('"what": "train' in log.read_text() for log in set(started.home.glob("runs/*.log")) - earlier):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(running(engine)) == 1
+    os.killpg(process.pid, signal.SIGINT)
+    shown = ended(process, code=130)
+    assert running(engine) == []
+    assert "run the same command again" in shown
+    [log] = set(started.home.glob("runs/*.log")) - earlier
+    assert '"message": "interrupted"' in log.read_text(), "the step was told, and could clean up"
