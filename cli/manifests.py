@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from slipway.settings import settings
@@ -153,5 +154,5 @@ def rules() -> None:
     for column in ("lint", "what must hold", "remedy"):
         table.add_column(column, overflow="fold")
     for one in lints.ALL.values():
-        table.add_row(one.id, one.sentence, one.remedy)
+        table.add_row(one.id, escape(one.sentence), escape(one.remedy))
     console.print(table)
