@@ -19,7 +19,8 @@ def root(tmp_path: Path) -> Path:
     files = {
         "apps/base/kustomization.yaml": "resources: [map.yaml]\n",
         "apps/base/map.yaml": MAP,
-        "apps/more/kustomization.yaml": "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\ncommonAnnotations: {a: b}\n",
+        "apps/more/kustomization.yaml": "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\n"
+        "commonAnnotations: {a: b}\n",
         "apps/staging/kustomization.yaml": "namespace: staging\nresources: [../base]\ncomponents: [../more]\n",
         "apps/production/kustomization.yaml": "namespace: production\nresources: [../base]\n",
         "apps/standard/kustomization.yaml": "metadata:\n  annotations: {slipway.dev/instead-of: apps/production}\n"
