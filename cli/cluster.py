@@ -44,7 +44,7 @@ def show(console: Console, run_id: str, env: Settings) -> None:
     view = View(console)
     try:
         with view.progress:
-            ended = cluster.follow(run_id, kubeflow, view.changed)
+            ended = cluster.follow(run_id, kubeflow, view.changed, why=cluster.why(env))
     except KeyboardInterrupt:
         Console(stderr=True).print(
             f"\nthe run goes on; follow it again: slipway follow {run_id}; end it: slipway cancel {run_id}",

@@ -6,12 +6,13 @@ from typing import Any
 
 Object = Mapping[str, Any]
 
+IMAGES = "SLIPWAY_IMAGE or SLIPWAY_TRAINING_IMAGE"
 # Of these no waiting helps but somebody's hand: a Secret that is not there, an image that nobody has.
 HOPELESS = {
     "CreateContainerConfigError": "create the ConfigMap or Secret that it names, with the keys that it names",
-    "ErrImagePull": "correct the image's digest (SLIPWAY_TRAINING_IMAGE), or let the nodes pull from its registry",
-    "ImagePullBackOff": "correct the image's digest (SLIPWAY_TRAINING_IMAGE), or let the nodes pull from its registry",
-    "InvalidImageName": "correct SLIPWAY_TRAINING_IMAGE",
+    "ErrImagePull": f"correct the digest in {IMAGES}, or let the nodes pull from that registry",
+    "ImagePullBackOff": f"correct the digest in {IMAGES}, or let the nodes pull from that registry",
+    "InvalidImageName": f"correct {IMAGES}",
     "CrashLoopBackOff": "see the container's log: kubectl logs --previous",
 }
 

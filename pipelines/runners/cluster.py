@@ -10,25 +10,28 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components import pods
 from components.image import PIPELINE, TRAINING
 from components.report import PREFIX
+from components.train.api import Cluster
 from pipelines import fingerprint, ir
 from pipelines.parameters import EtlParameters, Parameters
 from pipelines.placement import GPU_POOL, GPU_TAINT, NEEDS, SERVICE_ACCOUNT
 from pipelines.runners import nodes
 from pipelines.runners.kubeflow import AwayError, Kubeflow
 from pipelines.runners.monitor import Step
-from slipway.errors import ConfigError, PipelineError
+from slipway.errors import ConfigError, PipelineError, TrainingError
 from slipway.lake.reference import is_reference
 from slipway.settings import Settings
 
 POLL = 5.0  # seconds between two looks at a run
 PATIENCE = 600.0  # seconds that the API may be away while a run is followed
+GRACE = 300.0  # seconds in which a Secret may come, or a registry recover, before a pod without it is given up
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 
 
@@ -104,18 +107,44 @@ def pod(parameters: Parameters | EtlParameters) -> dict[str, object]:
     return {}
 
 
+Why = Callable[[str], Sequence[pods.Trouble]]
+"""run's id → what keeps its pods from running."""
+
+
+def why(env: Settings) -> Why | None:
+    """Kubeflow does not say why a step waits; Kubernetes does. None where it cannot be asked from here."""
+    if not env.kfp_namespace:
+        return None
+    try:
+        cluster = Cluster(env.kfp_namespace)
+    except TrainingError:
+        return None
+
+    def look(run_id: str) -> Sequence[pods.Trouble]:
+        try:
+            return pods.troubles(cluster.pods(f"pipeline/runid={run_id}"), cluster.events(), ())
+        except TrainingError:  # not allowed, or away: the run is followed all the same
+            return ()
+
+    return look
+
+
 def follow(
     run_id: str,
     kubeflow: Kubeflow,
     changed: Callable[[Step], None],
     *,
+    why: Why | None = None,
     poll: float = POLL,
     patience: float = PATIENCE,
+    grace: float = GRACE,
     wait: Callable[[float], None] = time.sleep,
 ) -> Ended:
-    """Until the run ends. Raises PipelineError with the failed step's own message and remedy."""
+    """Until the run ends. Raises PipelineError with the failed step's own message and remedy; also when a pod can never
+    start, which Kubeflow would wait for.
+    """
     told: dict[str, Step] = {}
-    away = 0.0
+    away = stuck = 0.0
     while True:
         try:
             run = kubeflow.get_run(run_id)
@@ -127,18 +156,35 @@ def follow(
             continue
         away = 0.0
         now = nodes.seen((run.run_details and run.run_details.task_details) or [], NEEDS, datetime.now(UTC))
+        hopeless = _explain(now, why(run_id)) if why and any(step.what for step in now.steps.values()) else ""
         for name, step in now.steps.items():
             if name not in told or (told[name].state, told[name].what) != (step.state, step.what):
                 changed(step)
             told[name] = step
         if run.state in nodes.ENDED:
             break
+        stuck = stuck + poll if hopeless else 0.0
+        if hopeless and stuck > grace:
+            reason = hopeless.partition(":")[0]
+            raise PipelineError(
+                f"a pod of run {run_id} cannot start: {hopeless}",
+                f"{pods.HOPELESS[reason]}; then end this run, which waits: slipway cancel {run_id}",
+            )
         wait(poll)
     if run.state != "SUCCEEDED":
         raise _failure(run, now, kubeflow)
     gated = "evaluate" in told
     passed = any(told[name].state in {"done", "cached"} for name in ("register",) if name in told)
     return Ended(run_id, kubeflow.link(run_id), list(told.values()), passed if gated else None)
+
+
+def _explain(now: nodes.Seen, troubles: Sequence[pods.Trouble]) -> str:
+    """Each waiting step says why; the first trouble that no waiting helps, "" where there is none."""
+    for name, step in now.steps.items():
+        found = [trouble for trouble in troubles if trouble.pod in now.pods[name].names]
+        if step.what and found:
+            step.what = f"{step.what}: {found[0]}"
+    return next((str(trouble) for trouble in troubles if trouble.hopeless), "")
 
 
 def _failure(run: object, now: nodes.Seen, kubeflow: Kubeflow) -> PipelineError:

@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 from cli import schedule
 from cli.cluster import show
 from components.image import PIPELINE, TRAINING
+from components.pods import Trouble
 from pipelines.parameters import EtlParameters, Parameters
 from pipelines.runners import cluster, schedules
 from pipelines.runners.kubeflow import AwayError, Kubeflow
@@ -316,6 +317,28 @@ def test_a_run_is_followed_to_its_end_with_the_states_of_its_steps(fake, env, ru
     assert ended.admitted
     assert ended.link == f"{fake.endpoint}/#/runs/details/{run}"
     assert {s.name: s.seconds for s in ended.steps}["evaluate"] == 9.0
+
+
+def test_a_step_that_waits_says_why_and_one_that_never_starts_is_given_up(fake, env, run):
+    fake.script = [("RUNNING", task("train", 200, "RUNNING", executor="PENDING"))]
+    pod = "wf-x-system-container-impl-202"
+    full = Trouble(pod, "Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")
+    absent = Trouble(pod, "ErrImagePull", "manifest unknown")
+    answers, seen = [[full], [full], [absent], [absent]], []
+    with pytest.raises(PipelineError, match="cannot start: ErrImagePull: manifest unknown") as stuck:
+        cluster.follow(
+            run,
+            Kubeflow(env),
+            lambda step: seen.append(step.what),
+            why=lambda _: answers.pop(0),
+            poll=1.0,
+            grace=1.0,
+            wait=lambda _: None,
+        )
+    assert seen == [f"waiting for its pod: {full}", f"waiting for its pod: {absent}"]
+    assert "SLIPWAY_TRAINING_IMAGE" in stuck.value.remedy
+    assert f"slipway cancel {run}" in stuck.value.remedy
+    assert not answers
 
 
 def test_a_closed_gate_is_no_failure_and_is_told(fake, env, run):
