@@ -35,7 +35,7 @@ def planned(
     module: str = "",
     unknown: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A plan document of ("type.name" or type.name["key"], values); refers: resource to what its configuration names."""
+    """A plan document of (type.name or type.name["key"], values); refers: resource to what its configuration names."""
     changes, configured = [], {}
     for address, values in resources:
         plain, _, key = address.partition("[")
