@@ -96,6 +96,7 @@ def render(wanted: Wanted) -> Document:
 def _pod(container: str, wanted: Wanted, *, gpu: bool) -> Document:
     """The head's driver holds the data set and fits the trees: it has what a worker has, but no GPU."""
     resources = {"cpu": str(wanted.cpus), "memory": wanted.memory, **({GPU: "1"} if gpu else {})}
+    disk = ({"ephemeral-storage": "10Gi"}, {"ephemeral-storage": "40Gi"})  # asked for, and the limit
     ports = [("gcs-server", 6379), ("dashboard", 8265), ("client", 10001)] if container == "ray-head" else []
     main: Document = {
         "name": container,
@@ -106,7 +107,7 @@ def _pod(container: str, wanted: Wanted, *, gpu: bool) -> Document:
             {"configMapRef": {"name": "slipway-settings"}},
             {"secretRef": {"name": "slipway-credentials", "optional": True}},
         ],
-        "resources": {"requests": resources, "limits": resources},
+        "resources": {"requests": resources | disk[0], "limits": resources | disk[1]},
         "securityContext": _security(),
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
@@ -138,7 +139,7 @@ def _pod(container: str, wanted: Wanted, *, gpu: bool) -> Document:
 
 def _submitter(wanted: Wanted) -> Document:
     """KubeRay puts its command in: `ray job submit`, and the job's log until it ends."""
-    small = {"cpu": "250m", "memory": "512Mi"}
+    small = {"cpu": "250m", "memory": "512Mi", "ephemeral-storage": "256Mi"}
     return {
         "metadata": {"labels": {**LABELS, KEY: wanted.key}},
         "spec": {
@@ -151,7 +152,10 @@ def _submitter(wanted: Wanted) -> Document:
                 {
                     "name": "ray-job-submitter",
                     "image": wanted.image,
-                    "resources": {"requests": small, "limits": {"cpu": "1", "memory": "1Gi"}},
+                    "resources": {
+                        "requests": small,
+                        "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "2Gi"},
+                    },
                     "securityContext": _security(),
                     "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
                 }
