@@ -65,16 +65,25 @@ class Client:
 
     def send(self, request: bytes) -> bytes:
         self.sock.sendall(request)
-        reply = self.sock.recv(65536)
+        reply = self._more()
         while (end := reply.find(b"\r\n\r\n")) < 0:
-            reply += self.sock.recv(65536)
+            reply += self._more()
         head = reply[:end].lower()
+        if b"transfer-encoding: chunked" in head:  # as Ray Serve answers
+            while not reply.endswith(b"\r\n0\r\n\r\n"):
+                reply += self._more()
+            return reply[end + 4 :]
         length = int(head[head.index(b"content-length:") + 15 :].split(b"\r\n", 1)[0])
         while len(reply) < end + 4 + length:
-            reply += self.sock.recv(65536)
+            reply += self._more()
         if not reply.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(reply[:500].decode("latin-1"))
         return reply[end + 4 :]
+
+    def _more(self) -> bytes:
+        if part := self.sock.recv(65536):
+            return part
+        raise ConnectionResetError("the server closed the connection")
 
 
 def post(host: str, path: str, body: bytes, headers: str = "") -> bytes:

@@ -96,6 +96,11 @@ class OnlineStore:
         histories, statistics = self._read([HISTORY, STATISTICS], users, now)
         return [_user_row(*one) for one in zip(users, histories, statistics, strict=True)]
 
+    def read_histories(self, users: Sequence[int], now: datetime | None = None) -> list[UserRow]:
+        """As read_users, without their statistics: what a request needs, in half the time. Raises FeatureStoreError."""
+        (histories,) = self._read([HISTORY], users, now)
+        return [_user_row(user, history, None) for user, history in zip(users, histories, strict=True)]
+
     def _read(self, views: Sequence[str], ids: Sequence[int], now: datetime | None) -> list[list[Row | None]]:
         """Rows by view: in one round trip where the store can (redis.py), else one each."""
         codecs = [self._codec(view) for view in views]

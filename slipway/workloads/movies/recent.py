@@ -46,7 +46,7 @@ class History(Protocol):
 
 
 class Reader(Protocol):
-    def read_users(self, users: Sequence[int]) -> Sequence[History]:
+    def read_histories(self, users: Sequence[int]) -> Sequence[History]:
         """One history per user, empty for an unknown one. Raises FeatureStoreError."""
 
 
@@ -84,7 +84,7 @@ class Recent:
         if self._reader is None or self.until is None:
             return nothing, Features.PACKAGE
         try:
-            histories = self._guard.run(clock, self._reader.read_users, users.tolist())
+            histories = self._guard.run(clock, self._reader.read_histories, users.tolist())
         except LostError:  # whatever a store does, the request is answered
             return nothing, Features.LATE
         return [history.items[history.times > self.until] for history in histories], Features.ONLINE

@@ -32,7 +32,7 @@ class Store:
     def did(self, user: int, items: list[int], times: list[int]) -> None:
         self.known[user] = Did(np.array(items, dtype=np.int64), np.array(times, dtype=np.int64))
 
-    def read_users(self, users):
+    def read_histories(self, users):
         self.asks += 1
         if self.down:
             raise self.failure
