@@ -12,8 +12,8 @@ from slipway.workloads.movies.interactions import IntArray, Interactions
 from slipway.workloads.movies.scorer import Scores
 
 NEAR = CountsConfig(window=1, last=1, decay=1.0, power=1.0, discount=0.0)
-# Of 2,048 and 1,024 neighbours, of 512 and of 256 each, the fewest were best on ML-1M's validation items (NDCG@10 0.1847,
-# 0.1867, 0.1873): what is rare is noise to the trees. They are also a third of a request's time.
+# Of 2,048 and 1,024 neighbours, of 512 and of 256 each, the fewest were best on ML-1M's validation items (NDCG@10
+# 0.1847, 0.1867, 0.1873): what is rare is noise to the trees.
 FAR = CountsConfig(window=50, last=50, decay=0.9, power=0.5, discount=0.3, neighbours=256)
 LINEAR = CountsConfig(window=3, last=20, decay=0.8, power=1.0, discount=0.0, neighbours=256)
 LINEAR_ITEMS = 5_000  # a solve of n³: 3 s at 3,400 items; beyond, the feature is not known
