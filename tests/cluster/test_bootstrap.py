@@ -1,5 +1,5 @@
-"""The bootstrap: what it refuses, and the order of what it tells a cluster. There is no cluster: `kubectl` is a contract
-fake that keeps what it is told; `kubectl kustomize` is the real one.
+"""The bootstrap: what it refuses, and the order of what it tells a cluster. There is no cluster here: `kubectl` is a
+contract fake that keeps what it is told; `kubectl kustomize` is the real one.
 """
 
 import hashlib
