@@ -51,11 +51,11 @@ class Object:
 
     @property
     def labels(self) -> dict[str, str]:
-        return self.metadata.get("labels") or {}
+        return _strings(self.metadata.get("labels"))
 
     @property
     def annotations(self) -> dict[str, str]:
-        return self.metadata.get("annotations") or {}
+        return _strings(self.metadata.get("annotations"))
 
     @property
     def spec(self) -> Document:
@@ -79,6 +79,11 @@ class Finding:
     check: str
     message: str
     remedy: str = ""
+
+
+def _strings(found: Any) -> dict[str, str]:
+    """A map of names; what is none is the schema's business."""
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def at(document: Any, path: str, default: Any = None) -> Any:

@@ -207,7 +207,7 @@ def _kafka_pool(thing: Object) -> Iterator[Pod]:
     }
     replicas = _number(thing.spec, "replicas", 1)
     # Strimzi's own container; what it may set is in template.kafkaContainer and template.pod.
-    ports = [{"containerPort": port} for port in (9090, 9091, 9092, 9093, 8443)]
+    ports: list[Document] = [{"containerPort": port} for port in (9090, 9091, 9092, 9093, 8443)]
     ports.append({"name": "tcp-prometheus", "containerPort": 9404})
     container = {"name": "kafka", "ports": ports, "resources": thing.spec.get("resources", {})}
     yield Pod(thing, "spec", {"containers": [container]}, labels, replicas, replicas, Life.LONG)
@@ -227,7 +227,8 @@ def _kafka(thing: Object) -> Iterator[Pod]:
             }
             # The entity operator's two containers have their resources each.
             asked = part.get("resources") or at(part, "topicOperator.resources") or {}
-            ports = [{"name": "tcp-prometheus" if port == 9404 else "healthcheck", "containerPort": port}]
+            name_of = "tcp-prometheus" if port == 9404 else "healthcheck"
+            ports: list[Document] = [{"name": name_of, "containerPort": port}]
             container = {"name": name, "ports": ports, "resources": asked}
             yield Pod(thing, f"spec.{key}", {"containers": [container]}, labels)
 

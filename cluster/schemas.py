@@ -182,8 +182,9 @@ def _message(error: ValidationError) -> str:
         near = [n for key in unknown for n in get_close_matches(key, known, 1)] or sorted(known)
         return f"unknown: {', '.join(unknown)}" + (f"; there is: {', '.join(near[:20])}" if known else "")
     if error.validator == "required":
-        return error.message.replace(" is a required property", " is missing")
-    return error.message if len(error.message) < 300 else f"{error.message[:140]} … {error.message[-140:]}"
+        return str(error.message).replace(" is a required property", " is missing")
+    said = str(error.message)
+    return said if len(said) < 300 else f"{said[:140]} … {said[-140:]}"
 
 
 # Core kinds

@@ -15,6 +15,8 @@ from cluster.estate import Estate
 from cluster.objects import Finding, Object
 
 WAIVE = "waive.slipway.dev/"
+SHORTEST_REASON = 10  # characters
+UNREADABLE = Object("", {"kind": "objects", "metadata": {"name": "that their schemas refuse"}})
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def run(estate: Estate, only: str | None = None) -> Linted:
     waived: list[tuple[Finding, str]] = []
     used: set[tuple[int, str]] = set()
     for one in [ALL[only]] if only else ALL.values():
-        for broken in one.rule(estate):
+        for broken in _broken(one, estate):
             found = Finding(
                 broken.thing.overlay,
                 str(broken.thing),
@@ -73,8 +75,8 @@ def run(estate: Estate, only: str | None = None) -> Linted:
                 broken.message,
                 broken.remedy or one.remedy,
             )
-            reason = broken.thing.annotations.get(f"{WAIVE}{one.id}", "")
-            if len(reason) >= 10:
+            reason = str(broken.thing.annotations.get(f"{WAIVE}{one.id}", ""))
+            if len(reason) >= SHORTEST_REASON:
                 used.add((id(broken.thing), one.id))
                 waived.append((found, reason))
             else:
@@ -87,3 +89,12 @@ def run(estate: Estate, only: str | None = None) -> Linted:
                 remedy = "remove the annotation; or give a reason of ten characters or more"
                 findings.append(Finding(thing.overlay, str(thing), "metadata.annotations", "waiver", message, remedy))
     return Linted(tuple(findings), tuple(waived))
+
+
+def _broken(one: Lint, estate: Estate) -> Iterator[Broken]:
+    """What breaks the lint; where an object is so far from its schema that it cannot be read, that."""
+    try:
+        yield from one.rule(estate)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        message = f"{one.id} could not look at everything: {type(error).__name__}: {error}"
+        yield Broken(UNREADABLE, "", message, "correct what the schemas found first")

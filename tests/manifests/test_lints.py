@@ -73,3 +73,13 @@ def test_a_waiver_without_a_reason_waives_nothing(sound, estate, planter) -> Non
     }
     found = lints.run(estate(planter(sound, mistake))).findings
     assert {f.check for f in found} == {"cron-overlap", "waiver"}
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 5, [5], {"a": None}], ids=repr)
+@pytest.mark.parametrize(
+    "pointer",
+    ["/metadata/labels", "/metadata/annotations", "/spec", "/spec/template/spec/containers", "/spec/selector"],
+)
+def test_an_object_that_its_schema_refuses_ends_in_no_traceback(pointer, value, sound, estate, planter) -> None:
+    mistake = {"object": "Deployment slipway-training/trigger", "set": {pointer: value}}
+    assert isinstance(lints.run(estate(planter(sound, mistake))), lints.Linted)
