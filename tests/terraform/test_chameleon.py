@@ -145,11 +145,11 @@ LEASED = (*CLUSTER, f"-var=cpu_reservation={UUID}")
 GPU = '-var=nodes={n1={pool="cpu",host=11},g1={pool="gpu",host=21}}'
 
 
-def test_what_is_right_is_not_refused(terraform, tmp_path: Path) -> None:
+def test_what_is_right_is_not_refused(bare, tmp_path: Path) -> None:
     shutil.copy(ROOT / "cluster" / "variables.tf", tmp_path)
-    terraform(tmp_path, "plan", "-input=false", "-no-color", *LEASED)
+    bare(tmp_path, "plan", "-input=false", "-no-color", *LEASED)
     given = (*LEASED, GPU, f"-var=gpu_reservation={UUID}", "-var=gpu_runs=true")
-    terraform(tmp_path, "plan", "-input=false", "-no-color", *given)
+    bare(tmp_path, "plan", "-input=false", "-no-color", *given)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_what_is_right_is_not_refused(terraform, tmp_path: Path) -> None:
         ("cluster", (*LEASED, "-var=cidr=192.168.1.0/28"), "give a /27 or larger"),
     ],
 )
-def test_what_cannot_work_is_refused(terraform, tmp_path: Path, stack: str, given: tuple[str, ...], words: str) -> None:
+def test_what_cannot_work_is_refused(bare, tmp_path: Path, stack: str, given: tuple[str, ...], words: str) -> None:
     shutil.copy(ROOT / stack / "variables.tf", tmp_path)
-    said = terraform(tmp_path, "plan", "-input=false", "-no-color", *given, expect=1)
+    said = bare(tmp_path, "plan", "-input=false", "-no-color", *given, expect=1)
     assert words in re.sub(r"[\s│]+", " ", said)

@@ -12,8 +12,8 @@ MODULES = sorted(path.name for path in (ROOT / "modules").iterdir())
 STACKS = ["shared", "storage", "cluster"]
 
 
-def test_all_is_formatted(terraform) -> None:
-    assert terraform(ROOT, "fmt", "-check", "-recursive", "-diff") == ""
+def test_all_is_formatted(bare) -> None:
+    assert bare(ROOT, "fmt", "-check", "-recursive", "-diff") == ""
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -98,10 +98,8 @@ BAD = {
 
 
 @pytest.mark.parametrize(("given", "words"), BAD.items(), ids=list(BAD.values()))
-def test_what_cannot_work_is_refused_with_what_to_do(
-    terraform, tmp_path: Path, given: tuple[str, ...], words: str
-) -> None:
+def test_what_cannot_work_is_refused_with_what_to_do(bare, tmp_path: Path, given: tuple[str, ...], words: str) -> None:
     folder, *variables = given
     shutil.copy(ROOT / folder / "variables.tf", tmp_path)
-    said = terraform(tmp_path, "plan", "-input=false", "-no-color", *variables, expect=1)
+    said = bare(tmp_path, "plan", "-input=false", "-no-color", *variables, expect=1)
     assert words in re.sub(r"[\s│]+", " ", said)
