@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from cli.main import app
+from serving.embedded.traffic import Rollout, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "runbooks"
@@ -138,3 +140,23 @@ def test_every_setting_is_one():
     for page, text in TEXTS.items():
         for name in set(re.findall(r"SLIPWAY_([A-Z0-9_]*[A-Z0-9])", text)):
             assert name.lower() in Settings.model_fields, (page, name)
+
+
+def test_the_way_back_after_a_promotion_keeps_the_bad_revision_away():
+    """docs/runbooks/rollback.md, step 2, by KServe's own rule."""
+    bad = "m-2"
+
+    def to_bad(rollout, canary):
+        return {t.revision: t.percent for t in plan(rollout, canary)[1]}.get(bad, 0)
+
+    promoted = Rollout(latest_created=bad, latest_ready=bad, rolledout=bad, previous="m-1")
+    assert to_bad(promoted, 0) == 0
+    named = replace(plan(promoted, 0)[0], latest_created="m-3")
+    assert to_bad(named, 0) == 0
+    assert to_bad(named, None) == 100, "taking the field out too early would bring it back"
+    ready = replace(named, latest_ready="m-3")
+    assert to_bad(ready, 0) == 0
+    assert {t.revision: t.percent for t in plan(ready, None)[1]} == {"m-3": 100}
+    text = PAGES["rollback"].read_text()
+    places = [text.index(word) for word in ('canaryTrafficPercent":0', "storageUri", 'canaryTrafficPercent":null')]
+    assert places == sorted(places)
