@@ -21,10 +21,14 @@ LONGEST = 1_800.0  # s; a service that is older was left by somebody who was kil
 def documents(
     manifest: Manifest, *, name: str, package_uri: str, image: str, namespace: str = "staging"
 ) -> list[Document]:
-    """What production gets, in another namespace, with capture off: simulated people must not become training data."""
+    """What production gets, in another namespace and for nobody outside; capture is off: simulated people must not
+    become training data.
+    """
     rendered = inferenceservice.render(
         manifest, name=name, namespace=namespace, storage_uri=package_uri, image=image, min_replicas=1
     )
+    # On a cluster no route from outside, and a URL that the step's own pod can reach; the embedded KServe has one only.
+    rendered[1]["metadata"]["labels"]["networking.knative.dev/visibility"] = "cluster-local"
     for container in rendered[0]["spec"]["containers"]:
         container["env"] = [*container.get("env", ()), {"name": "SLIPWAY_CAPTURE", "value": "false"}]
     return rendered

@@ -245,6 +245,7 @@ def test_capture_is_off_in_staging(movies_package: Any) -> None:
     env = {e["name"]: e["value"] for e in runtime["spec"]["containers"][0]["env"]}
     assert env["SLIPWAY_CAPTURE"] == "false"
     assert {d["metadata"]["namespace"] for d in (runtime, isvc)} == {"staging"}
+    assert isvc["metadata"]["labels"]["networking.knative.dev/visibility"] == "cluster-local"
     elsewhere = service.documents(manifest, name="movies", package_uri="file:///p", image="x", namespace="trials")
     assert {d["metadata"]["namespace"] for d in elsewhere} == {"trials"}
 
