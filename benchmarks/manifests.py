@@ -53,22 +53,18 @@ def sound() -> list[Object]:
     ]
 
 
-def plant_lints(plant: Any, repository: Path) -> Caught:
+def plant_lints(tests: ModuleType, repository: Path) -> Caught:
     """Each mistake alone, against the one lint that it is meant for."""
     things, found = sound(), dict.fromkeys(lints.ALL, (0, 0))
     mistakes = [m for path in sorted((TESTS / "mistakes").glob("*.yaml")) for m in yaml.safe_load(path.read_text())]
     for mistake in track(mistakes, description="planting"):
-        broken = tuple(plant(copy.deepcopy(things), copy.deepcopy(mistake)))
-        findings = lints.run(Estate(broken, broken, repository, load_folders()), only=mistake["lint"]).findings
+        broken = tuple(tests.plant(copy.deepcopy(things), copy.deepcopy(mistake)))
+        findings = lints.run(Estate(broken, broken, repository, tests.FOLDERS), only=mistake["lint"]).findings
         wanted = mistake.get("found_on", mistake["object"])
         caught = any(f.object == wanted and mistake["says"] in f.message for f in findings)
         planted, before = found[mistake["lint"]]
         found[mistake["lint"]] = (planted + 1, before + caught)
     return found
-
-
-def load_folders() -> tuple[str, ...]:
-    return ("apps/production", "argocd", "infrastructure", "platform")
 
 
 def plant_schemas(plant: Any, definitions: Definitions) -> Caught:
@@ -88,16 +84,6 @@ def plant_schemas(plant: Any, definitions: Definitions) -> Caught:
         celrules.check(broken, definition, rules)
         found[f"CEL: {name}"] = (1, int(any(says in f.message for f in rules.findings)))
     return found
-
-
-def repository(folder: Path) -> Path:
-    """What the sound cluster names by path."""
-    for name in load_folders():
-        (folder / "manifests" / name).mkdir(parents=True)
-        (folder / "manifests" / name / "kustomization.yaml").write_text("resources: []\n")
-    (folder / "docs" / "runbooks").mkdir(parents=True)
-    (folder / "docs" / "runbooks" / "rollback.md").write_text("# Rollback\n")
-    return folder
 
 
 def page(report: validation.Report, cpu: float, again: float, of_schemas: Caught, of_lints: Caught) -> str:
@@ -207,9 +193,11 @@ def main() -> int:
         cpu = time.process_time() + sum(os.times()[2:4]) - before
         definitions = Definitions(folder, parsed)
         again = validation.check([], definitions).seconds
-        plant = load("conftest").plant
-        of_schemas = plant_schemas(plant, definitions)
-        of_lints = plant_lints(plant, repository(Path(scratch) / "repository"))
+        tests = load("conftest")
+        folder = Path(scratch) / "repository"
+        folder.mkdir()
+        of_schemas = plant_schemas(tests.plant, definitions)
+        of_lints = plant_lints(tests, tests.make_repository(folder))
     EVIDENCE.write_text(page(report, cpu, again, of_schemas, of_lints))
     missed = [name for name, (total, caught) in {**of_schemas, **of_lints}.items() if caught < total or not total]
     print(f"wrote {EVIDENCE.relative_to(ROOT)}: {len(report.findings)} findings, not caught: {missed or 'none'}")

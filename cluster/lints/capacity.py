@@ -14,6 +14,7 @@ from cluster.quantities import number, shown
 GPU = "nvidia.com/gpu"
 POOL = "slipway.dev/pool"
 PRODUCTION = "production"
+TERRAFORM = "terraform/aws/cluster/environments"
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
 
 
@@ -231,6 +232,38 @@ def gpu_pools(estate: Estate) -> Iterator[Broken]:
         asks = any(_one(c, "requests", GPU, {"requests": {}, "limits": {}}) > 0 for _, c in pod.containers())
         if asks and _bounds(estate, pod)[1] < 1:
             yield Broken(pod.owner, pod.path, "a GPU pool of size 0: what needs a GPU waits for ever")
+
+
+@lint(
+    "node-pool",
+    "A pool of nodes that a pod asks for may have a node, in an environment that Terraform brings up.",
+    "name a kind of pool of terraform/aws/cluster/environments, or raise its max_size",
+)
+def node_pools(estate: Estate) -> Iterator[Broken]:
+    kinds = _pool_kinds(estate)
+    for pod in estate.my_pods():
+        wanted = at(pod.spec, "nodeSelector") or {}
+        if kinds is not None and POOL in wanted and wanted[POOL] not in kinds:
+            message = (
+                f"no environment has a pool {wanted[POOL]} with room; there are: {', '.join(sorted(kinds)) or 'none'}"
+            )
+            yield Broken(pod.owner, f"{pod.path}.nodeSelector", message)
+
+
+def _pool_kinds(estate: Estate) -> set[str] | None:
+    """The kinds of pools that may have a node in at least one environment; None where there is no Terraform."""
+    import hcl2
+
+    files = sorted((estate.repository / TERRAFORM).glob("*.tfvars"))
+    if not files:
+        return None
+    found = set()
+    for path in files:
+        pools = hcl2.loads(path.read_text()).get("pools") or {}
+        for pool in pools.values() if isinstance(pools, dict) else []:
+            if isinstance(pool, dict) and int(pool.get("max_size", 0)) > 0:
+                found.add(str(pool.get("kind", "")).strip('"'))
+    return found
 
 
 @lint(

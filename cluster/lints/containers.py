@@ -64,6 +64,10 @@ def image_registry(estate: Estate) -> Iterator[Broken]:
         image = str(container.get("image", ""))
         if re.match(r"slipway-\w+[:@]", image):
             yield Broken(pod.owner, f"{path}.image", f"{image} names no registry: a node would ask Docker Hub for it")
+    for thing in estate.of("ConfigMap"):  # with which images runs are made that a pod submits
+        for key, value in (thing.document.get("data") or {}).items():
+            if key.startswith("SLIPWAY_") and key.endswith("IMAGE") and re.match(r"slipway-\w+[:@]", str(value)):
+                yield Broken(thing, f"data.{key}", f"{value} names no registry: a node would ask Docker Hub for it")
 
 
 @lint(

@@ -15,8 +15,6 @@ from cluster.pods import pods
 from slipway.settings import Settings
 
 PREFIX = "SLIPWAY_"
-# Read by one process alone, by settings of its own (pipelines/trigger), which this package may not import.
-OTHERS = ("SLIPWAY_TRIGGER_",)
 MAPS = ("slipway-settings", "slipway-credentials")
 
 
@@ -47,7 +45,7 @@ def _field(name: str) -> FieldInfo | None:
 def unknown(estate: Estate) -> Iterator[Broken]:
     names = [PREFIX + field.upper() for field in Settings.model_fields]
     for thing, path, name, _ in _written(estate):
-        if _field(name) is None and not name.startswith(OTHERS):
+        if _field(name) is None:
             near = get_close_matches(name, names, 1)
             yield Broken(thing, path, f"nobody reads {name}" + (f"; did you mean {near[0]}?" if near else ""))
 

@@ -14,6 +14,7 @@ from cluster.estate import Estate
 from cluster.objects import Document, Object
 
 HERE = Path(__file__).parent
+POOLS = {"cpu": 3, "gpu": 1, "tpu": 0}
 FOLDERS = ("apps/production", "argocd", "infrastructure", "platform")
 
 
@@ -53,15 +54,23 @@ def sound(_documents: list[tuple[str, Document]]) -> list[Object]:
     return [Object(overlay, copy.deepcopy(document)) for overlay, document in _documents]
 
 
-@pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("repository")
+def make_repository(root: Path) -> Path:
+    """What the sound cluster names by path."""
     for folder in FOLDERS:
         (root / "manifests" / folder).mkdir(parents=True)
         (root / "manifests" / folder / "kustomization.yaml").write_text("resources: []\n")
+    environments = root / "terraform" / "aws" / "cluster" / "environments"
+    environments.mkdir(parents=True)
+    pools = "".join(f'  {kind} = {{ kind = "{kind}", max_size = {size} }}\n' for kind, size in POOLS.items())
+    (environments / "production.tfvars").write_text(f"pools = {{\n{pools}}}\n")
     (root / "docs" / "runbooks").mkdir(parents=True)
     (root / "docs" / "runbooks" / "rollback.md").write_text("# Rollback\n")
     return root
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_repository(tmp_path_factory.mktemp("repository"))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Definitions: pinned by hash, fetched once, refused when they are other ones."""
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -85,3 +86,12 @@ def test_fetch_without_a_network_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(crds, "RAW", "http://127.0.0.1:9")  # the discard port: nobody listens
     with pytest.raises(SourceError, match="cannot be had"):
         crds.fetch(tmp_path, lambda _: None)
+
+
+def test_terraform_brings_up_the_kubernetes_that_is_meant_here() -> None:
+    variables = Path(__file__).parents[2] / "terraform" / "aws" / "cluster" / "variables.tf"
+    declared = re.search(
+        r'variable "kubernetes_version" \{.*?default\s*=\s*"([\d.]+)"', variables.read_text(), re.DOTALL
+    )
+    assert declared is not None
+    assert declared[1] == crds.pins().kubernetes
