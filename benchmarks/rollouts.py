@@ -433,7 +433,7 @@ def report(found: dict[str, Any], options: argparse.Namespace, facts: str) -> st
     difference = 1e3 * (with_copies[49] - without[49])
     return f"""# Rollouts under load: {verdict}
 
-`python -m benchmarks.rollouts --package <package of the simulated people>`; {facts}.
+`python -m benchmarks.rollouts --package <package folder>`; {facts}.
 
 An open load of {options.rate:g} requests a second for {found["seconds"]:.0f} s: **{found["requests"]:,} requests,
 {found["failed"]} failed** ({found["not_sent"]} not sent). {done[0].upper()}{done[1:]}. Two model servers per revision.
