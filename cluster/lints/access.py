@@ -53,6 +53,22 @@ def subjects(estate: Estate) -> Iterator[Broken]:
             yield Broken(thing, "roleRef", "cluster-admin may do everything")
 
 
+@lint("role-unbound", "A role is somebody's.", "bind it: RoleBinding or ClusterRoleBinding; or remove it")
+def unbound(estate: Estate) -> Iterator[Broken]:
+    bindings = estate.all("RoleBinding", "ClusterRoleBinding")
+    for thing in estate.of("Role", "ClusterRole"):
+        if any("aggregate-to" in key for key in thing.labels):
+            continue  # becomes a part of another role
+        bound = any(
+            at(b.document, "roleRef.kind") == thing.kind
+            and at(b.document, "roleRef.name") == thing.name
+            and thing.namespace in {"", b.namespace}
+            for b in bindings
+        )
+        if not bound:
+            yield Broken(thing, "metadata.name", "nobody has it")
+
+
 @lint("secret-in-git", "No Secret lies in Git.", "use an ExternalSecret of ClusterSecretStore slipway")
 def plain_secrets(estate: Estate) -> Iterator[Broken]:
     for thing in estate.of("Secret"):

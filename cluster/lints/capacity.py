@@ -92,6 +92,33 @@ def disruptions(estate: Estate) -> Iterator[Broken]:
                 yield Broken(thing, "spec.minAvailable", f"{needed} of {count} pods must stay: none may be evicted")
 
 
+@lint(
+    "disruption-missing",
+    "In production everything that serves with two replicas or more has a PodDisruptionBudget.",
+    "add one with maxUnavailable: 1, or a drained node takes all replicas at once",
+)
+def undisrupted(estate: Estate) -> Iterator[Broken]:
+    for pod in estate.my_pods():
+        thing = pod.owner
+        if estate.environment(thing) != PRODUCTION or pod.life is not Life.LONG or _bounds(estate, pod)[0] < 2:
+            continue
+        budgets = [b for b in estate.all("PodDisruptionBudget") if b.namespace == pod.namespace]
+        if not any(matches(budget.spec.get("selector"), pod.labels) for budget in budgets):
+            yield Broken(thing, pod.path, "no PodDisruptionBudget selects its pods")
+
+
+@lint(
+    "quota-missing",
+    "Each namespace of ours in which pods run has a ResourceQuota.",
+    "add one: without it a mistake in one namespace takes the nodes of all",
+)
+def unlimited(estate: Estate) -> Iterator[Broken]:
+    limited = {quota.namespace for quota in estate.all("ResourceQuota")}
+    for thing in estate.of("Namespace"):
+        if thing.name.startswith("slipway-") and estate.pods_in(thing.name) and thing.name not in limited:
+            yield Broken(thing, "metadata.name", "its pods may take all there is")
+
+
 def _share(value: Any, count: int, up: bool) -> int:
     """A number, or a percentage of count, rounded up as the disruption controller does."""
     if isinstance(value, str) and value.endswith("%"):

@@ -145,6 +145,35 @@ def _readers(estate: Estate, thing: Object) -> list[Pod]:
 
 
 @lint(
+    "dns",
+    "Where egress is denied, every pod may still ask for names.",
+    "add a NetworkPolicy for podSelector {} with egress to kube-dns in kube-system, UDP and TCP port 53",
+)
+def names_resolved(estate: Estate) -> Iterator[Broken]:
+    for thing in estate.of("Namespace"):
+        policies = [p for p in estate.all("NetworkPolicy") if p.namespace == thing.name]
+        denied = [p for p in policies if "Egress" in (p.spec.get("policyTypes") or [])]
+        for pod in estate.pods_in(thing.name):
+            own = [p for p in denied if matches(p.spec.get("podSelector"), pod.labels)]
+            rules = [rule for p in own for rule in listed(p.spec, "egress")]
+            if own and not any(_answers_names(estate, rule) for rule in rules):
+                yield Broken(
+                    thing, "metadata.name", f"{pod.owner} reaches no name server: no address of a Service works"
+                )
+                break
+
+
+def _answers_names(estate: Estate, rule: Mapping[str, Any]) -> bool:
+    port = "ports" not in rule or any(e.get("port") == 53 and e.get("protocol") == "UDP" for e in listed(rule, "ports"))
+    system = estate.namespaces.get("kube-system", {})
+    peers = listed(rule, "to")
+    place = "to" not in rule or any(
+        "ipBlock" in peer or matches(peer.get("namespaceSelector"), system) for peer in peers
+    )
+    return port and place
+
+
+@lint(
     "expansion",
     "Each $(NAME) in a command is a variable of its container.",
     "define it under env (before its use), or in a ConfigMap or Secret of envFrom",

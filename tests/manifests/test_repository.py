@@ -89,6 +89,7 @@ def test_a_mistake_in_production_is_refused(name, copied, definitions) -> None:
     assert [f for f in found if f.check == check and says in f.message and f.remedy], found
 
 
+@pytest.mark.slow
 def test_the_command_shows_all_and_exits_with_1_on_a_finding(copied: Path, crds: Path, tmp_path, monkeypatch) -> None:
     from slipway.settings import settings
 
