@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +49,10 @@ def start(
     ] = False,
     here: Annotated[
         bool,
-        typer.Option("--here", help="Drive it in this very process, for a pod; a package that serves already is done."),
+        typer.Option(
+            "--here",
+            help="In this very process, for a pod. A package that serves is done; the first one needs no judge.",
+        ),
     ] = False,
     every: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds between two looks at the figures.")] = 5.0,
 ) -> None:
@@ -68,6 +72,9 @@ def start(
     from slipway.tracking import Tracker
 
     tracker = Tracker(env.tracking, name)
+    if here and (first := launch.fill(places, package, tracker, env, _told(console))):
+        console.print(f"{first.candidate} is the first package of {name}", highlight=False, soft_wrap=True)
+        return
     try:
         state = launch.start(places, package, rules, tracker, env)
     except ServedError as served:
@@ -236,7 +243,13 @@ def _same(places: Places, package: str, tracker: "Tracker", env: Settings) -> St
 
 
 def _drive(console: Console, places: Places, tracker: "Tracker") -> None:
-    """Be the rollout's controller until it ends; each new verdict is a line."""
+    """Be the rollout's controller until it ends."""
+    if launch.drive(places, tracker, _told(console)).phase is not Phase.PROMOTED:
+        raise typer.Exit(ROLLED_BACK)
+
+
+def _told(console: Console) -> Callable[[Entry], None]:
+    """Each new verdict is a line."""
     said = ""
 
     def say(told: Entry) -> None:
@@ -246,8 +259,7 @@ def _drive(console: Console, places: Places, tracker: "Tracker") -> None:
             console.print(f"{told.time} {line}", highlight=False, soft_wrap=True)
             said = line
 
-    if launch.drive(places, tracker, say).phase is not Phase.PROMOTED:
-        raise typer.Exit(ROLLED_BACK)
+    return say
 
 
 def _ensure(console: Console, env: Settings, places: Places, state: State, every: float) -> None:

@@ -11,7 +11,7 @@ from slipway.deployment import Services
 from slipway.errors import AbsentError, RolloutError, SlipwayError
 from slipway.inferenceservice import ANNOTATION, Document
 from slipway.lake.lake import Lake
-from slipway.rollout import candidate, controller, journal, service
+from slipway.rollout import candidate, controller, journal, promotion, service
 from slipway.rollout.controller import Controller, Places
 from slipway.rollout.journal import Journal
 from slipway.rollout.policy import Policy
@@ -65,6 +65,28 @@ def serves(places: Places) -> bool:
         return False
     state = service.state(found)
     return (state is not None and not state.ended) or bool(service.observe(found, fresh=True).rolledout)
+
+
+def fill(
+    places: Places, package: str, tracker: "Tracker", env: Settings, say: Callable[[Entry], None] = lambda _: None
+) -> State | None:
+    """The first package of a service that is there and serves nothing yet: all traffic, there is nobody to judge it by.
+
+    None when it serves, or is not there. Raises NotReadyError, RolloutError, TrackingError, StorageError.
+    """
+
+    def begin() -> State | None:
+        try:
+            found = places.services.get(places.name)
+        except AbsentError:
+            return None
+        if serves(places):
+            return None
+        chosen = candidate.resolve(package, model(places.name, found), tracker, env.s3_endpoint_url)
+        document = chosen.document(places.name, env.namespace, env.serving_image)
+        return promotion.fill(replace(places, tracker=tracker), found, chosen, document, say)
+
+    return controller.insist(begin)
 
 
 def model(name: str, found: Document) -> str:

@@ -69,6 +69,30 @@ def deploy(
         metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
     spec = wanted["spec"] | {"predictor": predictor}
     deployment.apply([*others, wanted | {"metadata": metadata, "spec": spec}], places.kubeconfig)
+    return _finish(places, state, say, pause)
+
+
+def fill(
+    places: Places,
+    found: Document,
+    candidate: Candidate,
+    document: Document,
+    say: Callable[[Entry], None] = lambda _: None,
+    pause: float = 0.3,
+) -> State:
+    """Give a service that somebody else made and that serves nothing yet its first package, then `champion`.
+
+    A patch of the package alone: replicas and limits stay whose they are. document: the package's, as rendered. Raises
+    StaleError when the service was changed since it was found, NotReadyError.
+    """
+    state = _first(places, candidate, found, time.time()).model_copy(update={"stable": None})
+    places.record(state.id).begin(DIRECT, state, found)
+    patch = service.describe(service.change(state, service.applied(found)), document)
+    places.services.patch(places.name, patch, found["metadata"]["resourceVersion"])
+    return _finish(places, state, say, pause)
+
+
+def _finish(places: Places, state: State, say: Callable[[Entry], None], pause: float) -> State:
     ended = Controller(replace(places, every=pause), DIRECT, state.id, say=say).run()
     if ended.phase is not Phase.PROMOTED:
         raise NotReadyError(

@@ -341,6 +341,26 @@ def test_by_the_command_line_with_an_edit_by_kubectl_and_a_killed_controller(
 
 
 @pytest.mark.slow
+def test_a_service_that_git_made_gets_its_first_package_without_a_judge(
+    rolling: Rolling, slipway: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(POLICY.model_dump(mode="json")))
+    number, embedded = rolling.package("good"), rolling.embedded
+    [made] = embedded.documents("good", name="films")[1:]
+    made["spec"]["predictor"]["model"]["storageUri"] = "file:///nowhere/000000000000"
+    made["spec"]["predictor"]["maxReplicas"] = 3
+    made["metadata"].setdefault("labels", {})["slipway.dev/workload"] = "movies"
+    apply([made], rolling.places.kubeconfig)
+    words = ("start", "films", "-p", f"models:/movies/{number}", "--policy", str(tmp_path / "policy.yaml"), "--here")
+    assert "is the first package of films" in slipway(*words)
+    assert embedded.ask("films")[1]["answer"] == "good"
+    assert rolling.champion == number
+    found = rolling.places.services.get("films")
+    assert found["spec"]["predictor"]["maxReplicas"] == 3, "what is not the package's stays"
+    assert "already" in slipway(*words)
+
+
+@pytest.mark.slow
 def test_a_first_deployment_needs_no_judge_and_a_direct_one_goes_over_a_forgotten_zero(rolling: Rolling) -> None:
     films = replace(rolling.places, name="films")
     number, embedded = rolling.package("good"), rolling.embedded
