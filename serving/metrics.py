@@ -25,7 +25,7 @@ class Traffic(StrEnum):
     SHADOW = "shadow"  # mirrored by the ingress: nobody sees the answer
 
 
-SHADOW_HEADER = "x-slipway-traffic"  # for gRPC, whose server tells Python nothing of :authority
+SHADOW_HEADER = "x-slipway-traffic"  # `shadow`: the embedded ingress says so of a copy; a client cannot
 
 _SHADOW_HOST = "-shadow"  # what Envoy appends to the Host of a mirrored request, before the port
 

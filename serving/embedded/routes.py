@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from serving.metrics import SHADOW_HEADER, Traffic
+
 ROUTE_TIMEOUT = 15.0  # seconds; the longest that one request may take
 TRIES = 2  # of one request on a revision, before it goes to the other one
 SHADOWS = 64  # copies in progress at most; more are dropped, so that a slow candidate costs its users nothing
@@ -21,13 +23,16 @@ BUFFER = "envoy.filters.http.buffer"
 KEY_AUTH = "envoy.filters.http.api_key_auth"
 RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 MARKER = "version-"
-JSON = {
-    "header": {"key": "content-type", "value": "application/json"},
-    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-}
 PRIVATE = ("/metrics", "/v2/repository")
 """Paths of a model server that are its operator's: what it counts, and which models are loaded."""
 PRIVATE_RPC = "/inference.GRPCInferenceService/Repository"
+
+
+def _header(key: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+JSON = _header("content-type", "application/json")
 
 
 @dataclass(frozen=True)
@@ -192,6 +197,8 @@ def route_table(routes: Sequence[Route], version: int, token: str = "", rate: in
     return {
         "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
         "name": "ingress",
+        # Who calls a request of their own a copy would keep it from the judge's eyes.
+        "request_headers_to_remove": [SHADOW_HEADER],
         "virtual_hosts": [*hosts, unmatched | _guards("unmatched", token, rate)],
     }
 
@@ -246,7 +253,13 @@ def _action(route: Route, grpc: bool, mirror: bool = True) -> dict[str, Any]:
     if mirror and route.mirror and route.mirror[1]:
         upstream, percent = route.mirror
         fraction = {"default_value": {"numerator": percent, "denominator": "HUNDRED"}}
-        action["request_mirror_policies"] = [{"cluster": _of(upstream, grpc, True), "runtime_fraction": fraction}]
+        action["request_mirror_policies"] = [
+            {
+                "cluster": _of(upstream, grpc, True),
+                "runtime_fraction": fraction,
+                "request_headers_mutations": [{"append": _header(SHADOW_HEADER, Traffic.SHADOW.value)}],
+            }
+        ]
     return action
 
 

@@ -111,6 +111,14 @@ def test_a_copy_goes_to_the_candidate_and_nobody_sees_its_answer(ingress: Run) -
         assert {one["headers"]["host"] for one in a.asked} == {"m.default.localhost"}
         assert b.asked[0]["body"] == "{}"
 
+        # A copy says so, and nobody else can.
+        claimed = {"x-slipway-traffic": "shadow", "x-request-id": "claimed"}
+        assert (await here.ask(claimed))[0] == 200
+        await until(lambda: len(b.asked) == 101)
+        assert {one["headers"].get("x-slipway-traffic") for one in b.asked} == {"shadow"}
+        assert {one["headers"].get("x-slipway-traffic") for one in a.asked} == {None}
+        b.asked.pop()
+
         # Without a client's id Envoy makes one, the same for both.
         await here.ask()
         await until(lambda: len(b.asked) == 101)
@@ -124,7 +132,7 @@ def test_a_copy_goes_to_the_candidate_and_nobody_sees_its_answer(ingress: Run) -
 
         await asyncio.sleep(0.3)  # Envoy has read the last copy's answer
         counts = (await here.gateway.stats())["default.m-2"]
-        assert (counts.requests, counts.shadow.requests, counts.shadow.server_errors) == (0, 101, 100)
+        assert (counts.requests, counts.shadow.requests, counts.shadow.server_errors) == (0, 102, 100)
         b.end()
         assert answers(await here.many([{}] * 100)) == {(200, "m-1"): 100}
         await asyncio.sleep(0.5)
