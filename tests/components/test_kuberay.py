@@ -467,6 +467,10 @@ def test_what_runs_inside_ray_brings_the_models_back(api, tmp_path, monkeypatch)
     overrides = json.dumps(TINY)
     ingest.run("movies", "demo", overrides, "simulated", tmp_path / "data")
 
+    def start(job):
+        api.script = [(RUNNING, [], [], "")]
+        threading.Thread(target=run, args=(job,), daemon=True).start()
+
     def run(job):
         command = job["spec"]["entrypoint"].split()
         assert command[:3] == ["python", "-m", "components.train.job"]
@@ -475,7 +479,7 @@ def test_what_runs_inside_ray_brings_the_models_back(api, tmp_path, monkeypatch)
         status = COMPLETE if ended.returncode == 0 else APP | {"message": f"exit code {ended.returncode}"}
         api.script = [(RUNNING, [], [], log), (status, [], [], log)]
 
-    api.created = run
+    api.created = start
     env = Settings(
         home=tmp_path / "home",
         training_namespace=NAMESPACE,
