@@ -36,11 +36,12 @@ ROOT = Path(__file__).parents[2]
 STRANGERS = 10_000_000  # nobody in the package has such an id
 TOKEN = "a token that only this test knows"
 ADDED = {"namespace", "pod", "job", "instance"}  # by discovery and by the monitors
-# What needs a mirror, a missing stage, a broker or a feature server; everything else has to show something.
+# What needs a mirror, a missing stage, a bad message, Kafka or a feature server; everything else has to show something.
 EMPTY = {
     ("serving", "Mirrored"),
     ("serving", "Missing"),
     ("rollout", "Missing stages"),
+    ("stream", "Set aside, by reason"),
     ("stream", "Waiting in Kafka"),
     ("stream", "Age of features"),
     ("stream", "Look-ups of the feature server"),
@@ -129,16 +130,8 @@ def line(movies_package: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "OMP_NUM_THREADS": "1",
         "POLARS_MAX_THREADS": "1",
     } | {f"SLIPWAY_BUDGET_{part}_MS": "10000" for part in ("FEATURES", "RANKER", "RERANK", "TOTAL")}
-    consume = [
-        sys.executable,
-        "-m",
-        "cli.main",
-        "ingest",
-        "--source",
-        "stream",
-        "--follow",
-        f"--metrics-port={metrics}",
-    ]
+    script = Path(sys.executable).with_name("slipway")
+    consume = [str(script), "ingest", "--source", "stream", "--follow", f"--metrics-port={metrics}"]
     serve = [sys.executable, "-m", "serving.server", "--model_name=movies", f"--model_dir={movies_package.package}"]
     serve += ["--host=127.0.0.1", f"--http_port={port}", f"--grpc_port={grpc}", "--revision=movies-predictor-00002"]
     done = threading.Event()
