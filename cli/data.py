@@ -221,6 +221,37 @@ def snapshot(
 
 
 @data.command()
+def materialise(data_set: DataSet = None) -> None:
+    """Bring new rows of the feature tables into the online store, as `feast materialize-incremental` does.
+
+    Where there are no definitions yet, they are applied. A view whose table nobody has written yet is told, and is no
+    mistake: the first `slipway etl` writes it.
+
+    [bold]Examples[/bold]
+
+      slipway data materialise
+      slipway data materialise --data-set ml-1m
+    """
+    from slipway.features import repository
+
+    name, lake = _named(data_set), Lake()
+    with repository.failing("materialised"), console.status("materialising"):
+        store = repository.connect(data_set=name)
+        if not store.list_feature_views():
+            repository.apply(store, name)
+        views = sorted(view.name for view in store.list_feature_views())
+        there = [view for view in views if lake.table("features", name, view).exists()]
+        if there:
+            repository.materialize(store, views=there)
+    for what, some in (
+        ("is up to date", there),
+        ("has no table yet: slipway etl", [v for v in views if v not in there]),
+    ):
+        for view in some:
+            console.print(f"{name}/{view} {what}", highlight=False, soft_wrap=True)
+
+
+@data.command()
 def replay(
     rules: Annotated[Path | None, typer.Option(help="YAML of repairs, by reason.", show_default=False)] = None,
     drop: Annotated[

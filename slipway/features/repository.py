@@ -7,7 +7,7 @@ import contextlib
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -56,9 +56,9 @@ def apply(store: Any, data_set: str = "") -> None:
     store.apply(list(found.values()))
 
 
-def materialize(store: Any, until: datetime | None = None) -> None:
-    """New rows of the offline tables, up to `until` (default now), into the online store."""
-    store.materialize_incremental(end_date=until or datetime.now(UTC))
+def materialize(store: Any, until: datetime | None = None, views: Sequence[str] | None = None) -> None:
+    """New rows of the offline tables, up to `until` (default now), into the online store. views: default all."""
+    store.materialize_incremental(end_date=until or datetime.now(UTC), feature_views=views and list(views))
 
 
 @contextlib.contextmanager

@@ -2,13 +2,16 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from typer.testing import CliRunner as TyperRunner
 
 from slipway.features import lean
 from slipway.features.online import OnlineStore
+from slipway.lake.lake import Lake
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +24,22 @@ def store(home, repository):
         done = CliRunner().invoke(cli, ["-c", str(repository), *command])
         assert done.exit_code == 0, done.output
     return feast.FeatureStore(str(repository))
+
+
+@pytest.mark.slow
+def test_a_table_that_is_not_there_yet_is_told_and_the_others_go_online(home):
+    from cli.main import app
+
+    table = Path(Lake().table("features", "simulated", "item_profile").folder)
+    aside = table.rename(home / "aside")
+    try:
+        done = TyperRunner().invoke(app, ["data", "materialise"], env={"COLUMNS": "200"})
+    finally:
+        aside.rename(table)
+    assert done.exit_code == 0, done.output
+    assert "simulated/user_history is up to date" in done.output
+    assert "simulated/item_profile has no table yet: slipway etl" in done.output
+    assert OnlineStore.open().read_users([1])[0].items.tolist() == [10, 11, 12]
 
 
 @pytest.mark.slow
