@@ -60,6 +60,7 @@ def build(image: Image, base: str, source: str, progress: Progress, *, anew: boo
     logs = settings().home / "images"
     logs.mkdir(parents=True, exist_ok=True)
     arguments = {"BASE": base, "VERSION": __version__, "REVISION": git_commit(), "UV_CACHE": f"{CACHES}/uv"}
+    arguments["AGAIN"] = str(time.time_ns())  # see the Dockerfile
     if source:
         arguments["SOURCE"] = source
     volumes = [f"{_uv_cache()}:{CACHES}/uv"]
