@@ -19,6 +19,7 @@ REVISION = "org.opencontainers.image.revision"
 ENGINES = ("podman", "docker")
 # What a step is told: our settings, and what its libraries read.
 TOLD = ("SLIPWAY_", "AWS_", "MLFLOW_", "OMP_", "POLARS_", "RAY_", "KUBECONFIG", "PYTHONUNBUFFERED")
+PROCESSES = 4096  # processes of a step, and files that one of them may open
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"}
 
 
@@ -147,5 +148,7 @@ def give(folders: Sequence[Path]) -> None:
 
 
 def _limit(which: int) -> str:
-    soft, hard = resource.getrlimit(which)
-    return f"{soft if soft != resource.RLIM_INFINITY else -1}:{hard if hard != resource.RLIM_INFINITY else -1}"
+    """Enough for a step; the engines' own defaults may be more than this process can give."""
+    hard = resource.getrlimit(which)[1]
+    most = PROCESSES if hard == resource.RLIM_INFINITY else min(hard, PROCESSES)
+    return f"{most}:{most}"
