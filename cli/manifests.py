@@ -25,7 +25,11 @@ def check(
     names: Annotated[list[str] | None, typer.Argument(help="Overlays, such as apps/production; default: all.")] = None,
     crds: Annotated[
         Path | None,
-        typer.Option("--crds", help="Folder with the CRDs: <source>/<file>; default: what fetch-crds brought."),
+        typer.Option(
+            "--crds",
+            envvar="SLIPWAY_TEST_CRDS",
+            help="Folder with the CRDs: <source>/<file>; default: what fetch-crds brought.",
+        ),
     ] = None,
     root: Root = None,
 ) -> None:

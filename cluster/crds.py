@@ -5,8 +5,10 @@ files; the project carries no definition itself.
     slipway manifests check --crds ../crds        # or a folder that has them: <source>/<file>
 """
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -121,10 +123,8 @@ class Definitions:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             documents = [d for d in yaml.load_all(content, Loader=loader) if d]
             if kept:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                partial = kept.with_suffix(".partial")
-                partial.write_text(json.dumps(documents))
-                partial.replace(kept)
+                with contextlib.suppress(OSError):  # a home that cannot be written costs time, and nothing else
+                    _write(kept, json.dumps(documents).encode())
         return {
             version["name"]: Definition(
                 spec["group"],
@@ -161,12 +161,20 @@ def fetch(folder: Path, told: Callable[[str], None], get: Callable[[str], bytes]
                     f"{url} is not the file that is pinned: {found}, not {file.sha256}",
                     "a commit's files never change: look who answers; then correct cluster/crds.yaml",
                 )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(content)
-            partial.replace(path)
+            try:
+                _write(path, content)
+            except OSError as error:
+                raise SourceError(f"{path} cannot be written: {error}", "name another SLIPWAY_HOME") from error
             brought += 1
     return brought
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole, or not at all: two may do it at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def _get(url: str) -> bytes:

@@ -14,7 +14,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +104,7 @@ def choose(names: Sequence[str], root: Path = ROOT) -> list[Overlay]:
     chosen = []
     for name in names:
         bare = name.strip("/").removeprefix(f"{root.name}/")
+        bare = f"apps/{bare}" if f"apps/{bare}" in known else bare  # an environment, by its own name
         folder = root / bare
         if bare in known:
             chosen.append(known[bare])
@@ -205,7 +205,6 @@ def _instead(content: Document) -> str:
     return str(((content.get("metadata") or {}).get("annotations") or {}).get(INSTEAD, "")).strip("/")
 
 
-@lru_cache(maxsize=8)
 def _sources(root: Path) -> frozenset[str]:
     """The paths that Argo CD Applications apply, as they are written: relative to the repository."""
     found: set[str] = set()

@@ -7,7 +7,6 @@ slipway manifests check                    # everything that is applied
 slipway manifests check apps/production    # one overlay; what it refers to is looked for in all of them
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,8 +19,6 @@ from cluster.estate import Estate
 from cluster.objects import Finding, Object
 from cluster.overlays import Built, Overlay
 from slipway.errors import ConfigError
-
-TEST_CRDS = "SLIPWAY_TEST_CRDS"
 
 
 @dataclass(frozen=True)
@@ -121,13 +118,11 @@ def _identity(thing: Object) -> tuple[str, ...]:
 
 
 def folder_of_definitions(given: Path | None, home: Path) -> Path:
-    """Where the definitions are: the folder given, the cache, or SLIPWAY_TEST_CRDS. Raises ConfigError."""
-    cache = cached(home)
-    candidates = [given] if given else [cache, *(Path(p) for p in [os.environ.get(TEST_CRDS)] if p)]
-    for folder in candidates:
-        if folder.is_dir() and any(folder.glob("*/*.yaml")):
-            return folder
-    raise ConfigError(f"there are no definitions of custom resources in {candidates[0]}", FETCH)
+    """Where the definitions are: the folder given, or the cache. Raises ConfigError when there are none."""
+    folder = given or cached(home)
+    if not any(folder.glob("*/*.yaml")):
+        raise ConfigError(f"there are no definitions of custom resources in {folder}", FETCH)
+    return folder
 
 
 def cached(home: Path) -> Path:

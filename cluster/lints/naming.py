@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cluster.estate import Estate
 from cluster.lints.lint import Broken, lint
-from cluster.objects import Object
+from cluster.objects import Object, walk
 
 LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -14,6 +14,7 @@ DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SHORT = {"Service": 63, "CronJob": 52, "InferenceService": 40, "RayCluster": 47, "RayJob": 47, "Namespace": 63}
 RBAC = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
 OURS = "slipway"
+PORTS = ("containerPort", "port", "targetPort", "hostPort", "nodePort", "endPort")
 
 
 @lint("object-name", "A name is one: lower case, as long as what is made of it allows.", "rename it")
@@ -33,6 +34,18 @@ def labels(estate: Estate) -> Iterator[Broken]:
         for key, value in thing.labels.items():
             if not isinstance(value, str) or not LABEL.fullmatch(value):
                 yield Broken(thing, "metadata.labels", f"{key} cannot be {value!r}")
+
+
+@lint("port-range", "A port is 1 to 65535.", "correct the number")
+def ports(estate: Estate) -> Iterator[Broken]:
+    for thing in estate.mine:
+        if thing.kind == "CustomResourceDefinition":
+            continue
+        for path, value in walk(thing.spec, "spec"):
+            name = path.rpartition(".")[2]
+            number = isinstance(value, int) and not isinstance(value, bool)
+            if name in PORTS and number and not 1 <= value <= 65535:
+                yield Broken(thing, path, f"{value} is no port")
 
 
 @lint("part-of", "What is ours says so.", "label it app.kubernetes.io/part-of: slipway in the kustomization.yaml")

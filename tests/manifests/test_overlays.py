@@ -53,6 +53,7 @@ def test_what_an_application_names_is_applied_too(root: Path) -> None:
 def test_an_overlay_is_chosen_by_folder_and_a_part_of_one_too(root: Path) -> None:
     chosen = overlays.choose(["manifests/apps/staging/", "apps/base"], root)
     assert [(o.name, o.applied) for o in chosen] == [("apps/staging", True), ("apps/base", False)]
+    assert names(overlays.choose(["staging"], root)) == ["apps/staging"]
     with pytest.raises(ConfigError, match="there is no overlay 'apps/prod'") as refused:
         overlays.choose(["apps/prod"], root)
     assert "apps/production" in refused.value.remedy

@@ -120,10 +120,9 @@ def test_rules_lists_each() -> None:
     assert all(name in run.output for name in lints.ALL)
 
 
-def test_without_definitions_it_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_definitions_it_says_how_to_get_them(tmp_path: Path) -> None:
     from slipway.errors import ConfigError
 
-    monkeypatch.delenv(validation.TEST_CRDS, raising=False)
     with pytest.raises(ConfigError, match="no definitions") as refused:
         validation.folder_of_definitions(None, tmp_path)
     assert "fetch-crds" in refused.value.remedy
