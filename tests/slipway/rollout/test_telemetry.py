@@ -1,20 +1,21 @@
-"""Figures → evidence: from the embedded KServe's document, and by PromQL from an HTTP server in this process that
-answers as Prometheus does (recorded form, own numbers); promtool, where it is installed, reads the queries.
+"""Figures → evidence: from the embedded KServe's document, and by PromQL from a real Prometheus that scrapes the model
+server's own counters; promtool reads the queries. Both are of the Debian package prometheus.
 """
 
-import json
 import shutil
+import socket
 import subprocess
-import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
+import httpx
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, start_http_server
 
+from serving.metrics import Metrics, Traffic
 from slipway.errors import ServingError
 from slipway.rollout.evidence import BOUNDS
 from slipway.rollout.state import Counts, Figures
@@ -34,71 +35,98 @@ def test_an_arm_is_what_came_since_the_baseline() -> None:
     assert Reading({}).restarted(then), "figures that are gone are no zeros"
 
 
-RESULTS: dict[str, list[dict[str, Any]]] = {}
-
-
-class Prometheus(BaseHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        query = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())["query"][0]
-        kind = "latency" if "_bucket" in query else "errors" if "status=" in query else "requests"
-        kind = "fallbacks" if "fallback!" in query else kind
-        result = {"resultType": "vector", "result": RESULTS.get(kind, [])}
-        body = json.dumps({"status": "success", "data": result}).encode()
-        if RESULTS.get("refuse"):
-            body = b'{"status": "error", "error": "out of memory"}'
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-@pytest.fixture
-def prometheus() -> Iterator[PrometheusTelemetry]:
-    server = HTTPServer(("127.0.0.1", 0), Prometheus)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    RESULTS.clear()
-    yield PrometheusTelemetry(f"http://127.0.0.1:{server.server_port}/", "default")
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def vector(value: float, **labels: str) -> dict[str, Any]:
-    return {"metric": labels, "value": [1795300000.0, str(value)]}
-
-
-def test_prometheus_says_the_same(prometheus: PrometheusTelemetry) -> None:
-    RESULTS["requests"] = [
-        vector(99.7, revision="r-1", traffic="live"),
-        vector(10.2, revision="r-2", traffic="live"),
-        vector(50, revision="r-2", traffic="shadow"),
-    ]
-    RESULTS["errors"] = [vector(1.01, revision="r-2", traffic="live")]
-    RESULTS["latency"] = [
-        vector({0.001: 4, 0.0015: 9}.get(bound, 10 if bound > 0.0015 else 0), revision="r-2", traffic="live", le=text)
-        for bound, text in ((b, "+Inf" if b == BOUNDS[-1] else str(b)) for b in BOUNDS)
-    ]
-    reading = prometheus.read("movies", ("r-1", "r-2"), 60)
-    arm = reading.arm("r-2", {"r-2": Figures(requests=5)}, shadow=False)
-    assert (arm.requests, arm.errors, arm.fallbacks) == (10, 1, 0), (
-        "increase() counts since the stage, not the baseline"
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Metrics]]]:
+    """(URL, what two revisions count): a real Prometheus that scrapes both every 0.2 s, as a monitor on a cluster would
+    have it: the namespace is a target's label.
+    """
+    if not (program := shutil.which("prometheus")):
+        pytest.skip("there is no prometheus here; on Debian and Ubuntu: sudo apt-get install prometheus")
+    folder = tmp_path_factory.mktemp("prometheus")
+    counted, targets, servers = [], [], []
+    for revision in ("r-1", "r-2"):
+        registry = CollectorRegistry()
+        counted.append(Metrics("movies", revision, "abc", registry))
+        server, _ = start_http_server(0, "127.0.0.1", registry)
+        servers.append(server)
+        targets.append(f"127.0.0.1:{server.server_port}")
+    scrape = {"job_name": "revisions", "static_configs": [{"targets": targets, "labels": {"namespace": "default"}}]}
+    config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": [scrape]}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    process = subprocess.Popen(
+        [program, *options, f"--web.listen-address=127.0.0.1:{port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    assert {BOUNDS[i]: n for i, n in enumerate(arm.latency.counts) if n} == {0.001: 4, 0.0015: 5, 0.002: 1}
-    assert reading.arm("r-2", {}, shadow=True).requests == 50
-    assert reading.arm("r-1", {}, shadow=False).requests == 100
-    assert not reading.restarted({"r-2": Figures(requests=1000)})
+    yield f"http://127.0.0.1:{port}", counted
+    process.terminate()
+    process.wait(20)
+    for server in servers:
+        server.shutdown()
 
 
-def test_silence_and_refusals_are_errors_and_no_zeros(prometheus: PrometheusTelemetry) -> None:
-    with pytest.raises(ServingError, match="has no figures of r-1, r-2"):
-        prometheus.read("movies", ("r-1", "r-2"), 60)
-    RESULTS["refuse"] = [{}]
-    with pytest.raises(ServingError, match="out of memory"):
-        prometheus.read("movies", ("r-1", "r-2"), 60)
+def ask(url: str) -> list[dict[str, Any]]:
+    """What Prometheus knows of how many requests there were; nothing while it starts."""
+    try:
+        found = httpx.get(f"{url}/api/v1/query", params={"query": "sum by (revision) (slipway_requests_total)"})
+        result: list[dict[str, Any]] = found.json()["data"]["result"]
+    except httpx.HTTPError:
+        return []
+    return result
+
+
+def test_prometheus_says_the_same(prometheus: tuple[str, list[Metrics]]) -> None:
+    url, (stable, candidate) = prometheus
+
+    def serve(rounds: int) -> None:
+        for _ in range(rounds):
+            for _ in range(10):
+                stable.answered("v2", "200", "none", Traffic.LIVE, 0.0012)
+                candidate.answered("v2", "200", "none", Traffic.SHADOW, 0.0012)
+            candidate.answered("v2", "200", "counts", Traffic.LIVE, 0.004)
+            candidate.answered("grpc", "INTERNAL", "", Traffic.LIVE, 0.02)
+            candidate.answered("metadata", "500", "", Traffic.LIVE, 9.0)  # is no inference
+            time.sleep(0.01)
+
+    serve(1)  # increase() knows a series from its first sample on
+    end = time.monotonic() + 30
+    while len(ask(url)) < 2:
+        assert time.monotonic() < end, "Prometheus saw nothing"
+        time.sleep(0.1)
+    serve(100)
+    while sum(float(one["value"][1]) for one in ask(url)) < 101 * 23:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+    reading = PrometheusTelemetry(f"{url}/", "default").read("movies", ("r-1", "r-2"), 60)
+    arm = reading.arm("r-2", {"r-2": Figures(requests=5)}, shadow=False)
+    assert arm.requests == pytest.approx(200, rel=0.2), "increase() counts since the stage, not the baseline"
+    assert arm.errors == pytest.approx(100, rel=0.2)
+    assert arm.fallbacks == pytest.approx(100, rel=0.2)
+    at = {BOUNDS[place]: count for place, count in enumerate(arm.latency.counts) if count}
+    assert at.keys() == {0.005, 0.025}, "0.004 and 0.02 s, in the buckets that hold them"
+    assert reading.arm("r-2", {}, shadow=True).requests == pytest.approx(1000, rel=0.2)
+    assert reading.arm("r-1", {}, shadow=False).requests == pytest.approx(1000, rel=0.2)
+    assert reading.arm("r-1", {}, shadow=False).errors == 0
+    assert not reading.restarted({"r-2": Figures(requests=100_000)})
+
+
+def test_silence_and_refusals_are_errors_and_no_zeros(prometheus: tuple[str, list[Metrics]]) -> None:
+    url, _ = prometheus
+    end = time.monotonic() + 30
+    while not ask(url):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    with pytest.raises(ServingError, match="has no figures of r-8, r-9"):
+        PrometheusTelemetry(url, "default").read("movies", ("r-8", "r-9"), 60)
+    with pytest.raises(ServingError, match="has no figures of r-1"):
+        PrometheusTelemetry(url, "another").read("movies", ("r-1",), 60)
+    with pytest.raises(ServingError, match=r"Prometheus refuses .*parse error"):
+        PrometheusTelemetry(url, "default").read("movies", ('r"1',), 60)
     with pytest.raises(ServingError, match="does not answer as it should"):
         PrometheusTelemetry("http://127.0.0.1:9", "default").read("movies", ("r-1",), 60)
 
