@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
@@ -150,19 +151,23 @@ def postgres() -> Iterator[Server]:
             server.run("pg_ctl", "stop", "--pgdata", data, "--mode", "immediate")
 
 
-def test_an_empty_disk_gets_its_roles_and_databases_whatever_their_passwords(postgres: Server) -> None:
+def disk(postgres: Server, mlflow: str, feast: str) -> subprocess.CompletedProcess[str]:
+    """The image's entry point sources the script, in a shell with these options, and goes on."""
     script = postgres.folder / "databases.sh"
     script.write_text(script_of_the_image())
     script.chmod(0o644)
-    mlflow, feast = 'it\'s "quoted" $HOME; DROP ROLE admin', "0f1e2d3c"
-    # The image's entry point sources it, in a shell with these options, and goes on.
-    entry = postgres.run(
+    return postgres.run(
         *("bash", "-Eeo", "pipefail", "-c", 'source "$1"; echo "on: $UNSET"', "entry", script),
         POSTGRES_USER="admin",
         PGPASSWORD=postgres.password,
         MLFLOW_PASSWORD=mlflow,
         FEAST_PASSWORD=feast,
     )
+
+
+def test_an_empty_disk_gets_its_roles_and_databases_whatever_their_passwords(postgres: Server) -> None:
+    mlflow, feast = 'it\'s "quoted" $HOME; DROP ROLE admin', "0f1e2d3c"
+    entry = disk(postgres, mlflow, feast)
     assert entry.returncode == 0, entry.stderr
     assert entry.stdout.endswith("on: \n")
     assert postgres.ask("mlflow", mlflow, "mlflow", "CREATE TABLE runs (id int); SELECT current_user").stdout.endswith(
@@ -173,6 +178,27 @@ def test_an_empty_disk_gets_its_roles_and_databases_whatever_their_passwords(pos
     assert "password authentication failed" in postgres.ask("mlflow", feast, "mlflow", "SELECT 1").stderr
     superusers = "SELECT rolname FROM pg_roles WHERE rolsuper"
     assert postgres.ask("admin", postgres.password, "postgres", superusers).stdout == "admin\n"
+
+
+@pytest.mark.slow
+def test_mlflow_makes_its_schema_as_its_own_role_and_the_backup_can_be_read_again(postgres: Server) -> None:
+    assert disk(postgres, "abc123", "def456").returncode == 0
+    upgrade = one(objects("platform"), "Job", "mlflow-upgrade")["spec"]["template"]["spec"]["containers"][0]
+    assert upgrade["command"][-1] == 'exec mlflow db upgrade "$MLFLOW_BACKEND_STORE_URI"'
+    uri = f"postgresql+psycopg://mlflow:abc123@/mlflow?host={postgres.folder}"
+    program = [str(Path(sys.executable).with_name("mlflow")), "db", "upgrade", uri]
+    done = subprocess.run(
+        program, capture_output=True, text=True, check=False, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    )
+    assert done.returncode == 0, done.stderr
+    count = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
+    assert int(postgres.ask("mlflow", "abc123", "mlflow", count).stdout) > 50
+    backup = one(objects("platform"), "CronJob", "postgres-backup")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    text = backup["initContainers"][0]["args"][0].replace("/backup", str(postgres.folder))
+    told = postgres.run("bash", "-euo", "pipefail", "-c", text, PGUSER="admin", PGPASSWORD=postgres.password)
+    assert told.returncode == 0, told.stderr
+    assert [line.partition(":")[0] for line in told.stdout.splitlines()] == ["mlflow", "feast"]
+    assert len(list(postgres.folder.glob("*.dump"))) == 2
 
 
 def script_of_the_image() -> str:
