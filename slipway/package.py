@@ -69,6 +69,9 @@ class Manifest(Frozen):
     files: dict[str, str]
 
 
+STORED_LIST = ".sha256"  # what of <package>.sha256 (slipway/storage.py) is left below /mnt/models
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -151,6 +154,8 @@ class Package:
             raise IntegrityError(f"{folder / MANIFEST} names files outside the package: {escaping}")
         found = tree_hashes(folder)
         found.pop(MANIFEST)
+        # KServe fetches every object whose key begins with the package's: the store's list of hashes beside it, too.
+        found.pop(STORED_LIST, None)
         problems = [f"{n} is missing" for n in manifest.files.keys() - found.keys()]
         problems += [f"{n} is not listed" for n in found.keys() - manifest.files.keys()]
         problems += [f"{n} was changed" for n, d in manifest.files.items() if n in found and found[n] != d]

@@ -51,6 +51,12 @@ def test_a_sealed_package_opens_as_it_was(package):
     assert len(opened.version) == 12
 
 
+def test_the_list_that_kserve_fetches_along_is_no_damage(package):
+    """Its objects are those whose key begins with the package's: <package>.sha256 becomes /mnt/models/.sha256."""
+    (package.folder / ".sha256").write_text("0  model.onnx")
+    assert Package.open(package.folder).version == package.version
+
+
 def test_the_version_follows_content_not_time(package):
     sealed_again = Package.seal(
         package.folder,
