@@ -88,7 +88,11 @@ def recommend(console: Console, env: Settings, user: int | None, k: int, session
     path = f"/v2/models/{SERVICE}/infer"
     try:
         answer = httpx.post(
-            deployed.url + path, json={"inputs": inputs}, headers={"Host": deployed.host}, timeout=10, trust_env=False
+            deployed.url + path,
+            json={"inputs": inputs},
+            headers={"Host": deployed.host, **env.authorization()},
+            timeout=10,
+            trust_env=False,
         )
     except httpx.HTTPError as error:
         raise ServingError(f"{deployed.url} does not answer: {error}", "see slipway status") from error
@@ -122,8 +126,9 @@ def recommend(console: Console, env: Settings, user: int | None, k: int, session
     lost = f" ({facts['lost']})" if "lost" in facts else ""
     console.print(f"Package {facts.get('package_version')}, fallback: {facts.get('fallback')}{lost}", highlight=False)
     request = httpx.Request("POST", deployed.url + path, json={"inputs": inputs})
+    token = " -H 'Authorization: Bearer …'" if env.token() else ""
     console.print(
-        f"\ncurl -s -H 'Host: {deployed.host}' {deployed.url}{path} \\\n  -d '{request.content.decode()}'",
+        f"\ncurl -s -H 'Host: {deployed.host}'{token} {deployed.url}{path} \\\n  -d '{request.content.decode()}'",
         highlight=False,
         soft_wrap=True,
     )

@@ -257,7 +257,7 @@ def _address(env: Settings, url: str | None, host: str | None, allow_remote: boo
     else:
         base, headers = address(url)
     ensure_local(base, allow_remote)
-    return base, {**headers, **({"Host": host} if host else {})}
+    return base, {**headers, **({"Host": host} if host else {}), **env.authorization()}
 
 
 @contextlib.contextmanager

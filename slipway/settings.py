@@ -3,6 +3,7 @@
 Each field is SLIPWAY_<NAME> in the environment; the defaults are the laptop's, a cluster sets its own.
 """
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -113,6 +114,26 @@ class Settings(BaseSettings):
     @property
     def tracking(self) -> str:
         return self.tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    def token(self) -> str:
+        """The ingress's bearer token, "" where it asks for none. Raises ConfigError."""
+        token, path = self.edge_token, self.edge_token_file
+        if path:
+            try:
+                token = path.read_text().strip()  # as a Kubernetes Secret is mounted
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"SLIPWAY_EDGE_TOKEN_FILE {path} cannot be read: {error}") from error
+        if (token or path) and not re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,256}", token):
+            raise ConfigError(
+                "the edge token is not 16 to 256 letters, digits or ._~+/=-",
+                "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            )
+        return token
+
+    def authorization(self) -> dict[str, str]:
+        """What a client of the ingress sends beside its own headers. Raises ConfigError."""
+        token = self.token()
+        return {"authorization": f"Bearer {token}"} if token else {}
 
 
 @lru_cache(maxsize=1)

@@ -92,7 +92,7 @@ def stage(
                         model=workload_name,
                         package=folder,
                         allow_remote=True,  # whoever may deploy there may ask there
-                        token=_token(env),
+                        token=env.token(),
                     )
         except NotReadyError as error:
             findings = (suite.Finding("deployment", suite.Result.FAILED, error.message, time.monotonic() - began),)
@@ -129,15 +129,9 @@ def _integrate(
             return services.figures(model)
         return None
 
-    with Endpoint(url, model, package.manifest.signature, _token(env)) as endpoint:
+    with Endpoint(url, model, package.manifest.signature, env.token()) as endpoint:
         for finding in suite.run(suite.Staged(endpoint, package, env.feature_store is not None, figures)):
             findings.append(finding)
             done = 0.1 + 0.15 * len(findings) / len(suite.CHECKS)
             progress(f"integration: {finding.name} {finding.result}", done, {})
     return tuple(findings)
-
-
-def _token(env: Settings) -> str:
-    if env.edge_token_file is not None:
-        return env.edge_token_file.read_text().strip()
-    return env.edge_token

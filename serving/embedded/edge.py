@@ -1,6 +1,5 @@
 """What Envoy lets in: its bootstrap, with the limits, the token, TLS and the rate. Knows no service and no process."""
 
-import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,7 +37,7 @@ class Edge:
     @classmethod
     def of(cls, settings: Settings) -> "Edge":
         """Raises ConfigError for what would not protect, or could not be read."""
-        token, tls = _token(settings), _tls(settings)
+        token, tls = settings.token(), _tls(settings)
         try:
             is_loopback = ip_address(settings.http_host).is_loopback
         except ValueError as error:
@@ -49,21 +48,6 @@ class Edge:
                 "set SLIPWAY_EDGE_TOKEN_FILE, or SLIPWAY_TLS_CERT, _KEY and _CLIENT_CA",
             )
         return cls(settings.http_port, settings.http_host, token, settings.rate_limit, tls)
-
-
-def _token(settings: Settings) -> str:
-    token, path = settings.edge_token, settings.edge_token_file
-    if path:
-        try:
-            token = path.read_text().strip()  # as a Kubernetes Secret is mounted
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"SLIPWAY_EDGE_TOKEN_FILE {path} cannot be read: {error}") from error
-    if (token or path) and not re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,256}", token):
-        raise ConfigError(
-            "the edge token is not 16 to 256 letters, digits or ._~+/=-",
-            "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
-        )
-    return token
 
 
 def _tls(settings: Settings) -> Tls | None:

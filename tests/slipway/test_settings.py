@@ -1,5 +1,7 @@
 """The environment is read once and what cannot be used is named."""
 
+from pathlib import Path
+
 import pytest
 
 from slipway.errors import ConfigError
@@ -37,3 +39,15 @@ def test_a_variable_that_cannot_be_used_is_named(monkeypatch, port):
     monkeypatch.setenv("SLIPWAY_HTTP_PORT", port)
     with pytest.raises(ConfigError, match="SLIPWAY_HTTP_PORT"):
         settings()
+
+
+def test_a_client_sends_what_the_ingress_asks_for(tmp_path: Path) -> None:
+    assert Settings().authorization() == {}
+    assert Settings(edge_token="a-token-of-sixteen").authorization() == {"authorization": "Bearer a-token-of-sixteen"}
+    (tmp_path / "token").write_text("another-token-of-sixteen\n")
+    assert Settings(edge_token_file=tmp_path / "token").token() == "another-token-of-sixteen"
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Settings(edge_token_file=tmp_path / "absent").token()
+    with pytest.raises(ConfigError, match="16 to 256") as raised:
+        Settings(edge_token="short").token()
+    assert "short" not in str(raised.value)
