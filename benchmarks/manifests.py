@@ -87,9 +87,7 @@ def plant_schemas(plant: Any, definitions: Definitions) -> Caught:
     return found
 
 
-def page(
-    report: validation.Report, first: float, again: tuple[float, float], of_schemas: Caught, of_lints: Caught
-) -> str:
+def page(report: validation.Report, first: float, again: Seconds, of_schemas: Caught, of_lints: Caught) -> str:
     """The evidence, as Markdown."""
     planted = Counter[str]()
     for found in (of_schemas, of_lints):
@@ -118,8 +116,8 @@ def page(
     return f"""# Manifests: what was checked, and whether the checks catch anything
 
 `python -m benchmarks.manifests`; date {datetime.now(UTC):%Y-%m-%d}, cores {os.cpu_count()}, load
-{os.getloadavg()[0]:.1f}, system {platform.system()} {platform.machine()}, python {platform.python_version()}, Kubernetes
-{pins().kubernetes} schemas.
+{os.getloadavg()[0]:.1f}, system {platform.system()} {platform.machine()}, python {platform.python_version()}, the
+schemas of Kubernetes {pins().kubernetes}.
 
 | | |
 |---|--:|
