@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import importlib.util
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +29,7 @@ from pipelines.trigger.service import MAX_BODY, Bucket, Secrets, application
 from slipway.errors import ConfigError, PipelineError, RequestError, StorageError
 from slipway.storage import FolderStore
 
+HTTP = httpx.Client(trust_env=False)  # one: each reads every certificate authority that there is
 TOKEN, SECRET = "t" * 32, "s" * 32
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 POLICY = Policy()
@@ -284,9 +287,9 @@ def github(client, payload, secret=SECRET, event="push", **headers):
 
 def eventually(condition, seconds=10):
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert condition()
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found
 
 
 def test_an_alert_is_one_run_however_often_it_is_told(client, starts):
@@ -447,26 +450,33 @@ def process(arguments, **how):
 
 def answers(url):
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(url, trust_env=False).status_code == 200
+        return HTTP.get(url).status_code == 200
     return False
 
 
-@pytest.fixture
-def serving(tmp_path):
-    """`slipway trigger serve` as it is deployed; the runs that it starts are refused by an absent Kubeflow."""
+@contextlib.contextmanager
+def served(home, kubeflow, *words, **more):
+    """`slipway trigger serve` as it is deployed: (command, environment, port)."""
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLIPWAY_")} | {
-        "SLIPWAY_HOME": str(tmp_path / "home"),
+        "SLIPWAY_HOME": str(home),
         "SLIPWAY_TRIGGER_TOKEN": TOKEN,
         "SLIPWAY_TRIGGER_URL": f"http://127.0.0.1:{port}",
-        "SLIPWAY_KFP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+        "SLIPWAY_KFP_ENDPOINT": kubeflow,
+        **more,
     }
     command = [sys.executable, "-c", "from cli.main import main; main()", "trigger"]
-    serve = [*command, "serve", "--port", str(port), "--runner", "cluster"]
-    with process(serve, env=environment) as running:
+    with process([*command, "serve", "--port", str(port), "--runner", "cluster", *words], env=environment) as running:
         eventually(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60)
         yield command, environment, port
         assert running.poll() is None
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    """The runs that it starts are refused by an absent Kubeflow."""
+    with served(tmp_path_factory.mktemp("serving"), f"http://127.0.0.1:{free_port()}") as found:
+        yield found
 
 
 def test_the_real_alertmanager_starts_a_run_once(serving, tmp_path):
@@ -507,16 +517,17 @@ receivers:
             {"labels": {"alertname": "Drift", "action": "retrain"}, "annotations": {"summary": "users changed"}},
             {"labels": {"alertname": "SlowAnswers", "severity": "page"}},
         ]
-        httpx.post(f"http://127.0.0.1:{mine}/api/v2/alerts", json=posted, trust_env=False).raise_for_status()
+        HTTP.post(f"http://127.0.0.1:{mine}/api/v2/alerts", json=posted).raise_for_status()
 
         def told():
-            text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+            text = HTTP.get(f"http://127.0.0.1:{port}/metrics").text
             return 'code="202",path="/alerts"} 1.0' in text and 'code="200",path="/alerts"}' in text
 
         eventually(told, 20)  # told again, it is known
-    book = httpx.get(f"http://127.0.0.1:{port}/runs", headers=bearer(), trust_env=False).json()
-    entries = [w["cause"]["what"] for w in book["waiting"]] or [s["what"] for s in book["started"]]
-    assert entries == ["Drift: users changed"]
+    book = HTTP.get(f"http://127.0.0.1:{port}/runs", headers=bearer()).json()
+    entries = [w["cause"]["what"] for w in book["waiting"]] + [s["what"] for s in book["started"]]
+    assert entries.count("Drift: users changed") == 1
+    assert not any("SlowAnswers" in entry for entry in entries)
 
 
 def test_a_person_asks_and_the_run_that_kubeflow_cannot_take_waits_for_another_try(serving):
@@ -525,7 +536,7 @@ def test_a_person_asks_and_the_run_that_kubeflow_cannot_take_waits_for_another_t
     assert "waits" in asked.stdout
 
     def retried():
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        text = HTTP.get(f"http://127.0.0.1:{port}/metrics").text
         return 'slipway_trigger_runs_total{outcome="retried",reason="manual"} 1.0' in text
 
     eventually(retried, 60)
@@ -537,6 +548,43 @@ def test_a_person_asks_and_the_run_that_kubeflow_cannot_take_waits_for_another_t
     assert refused.returncode == 1
     assert "401" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.fixture
+def kubeflow():
+    """The contract fake of Kubeflow Pipelines' API that the cluster runner is tested with: nothing real exists here."""
+    path = Path(__file__).with_name("test_cluster.py")
+    spec = importlib.util.spec_from_file_location("contract_fake_of_kubeflow", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.Fake()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.slow
+def test_a_push_becomes_a_run_on_kubeflow_when_its_image_runs(kubeflow, tmp_path):
+    images = {f"SLIPWAY_{name}": f"r.example.com/x@sha256:{'ab' * 32}" for name in ("IMAGE", "TRAINING_IMAGE")}
+    (tmp_path / "policy.yaml").write_text("data: simulated\nprofile: demo\n")
+    more = images | {"SLIPWAY_TRIGGER_GITHUB_SECRET": SECRET, "SLIPWAY_TRIGGER_REPOSITORY": "o/r"}
+    words = ["--policy", str(tmp_path / "policy.yaml")]
+    home = tmp_path / "home"
+    # The service of the commit before takes the push, and is replaced by one of its image.
+    policy = trigger.read_policy(tmp_path / "policy.yaml")
+    before = Dispatcher(FolderStore(home / "objects"), policy, Starts(), "the code before", OTHER, every=0.05)
+    with TestClient(application(before, Secrets(TOKEN, SECRET), "o/r", STORE)) as client:
+        assert github(client, push()).status_code == 202
+    assert before.book.waiting
+    with served(home, kubeflow.endpoint, *words, **more, SLIPWAY_GIT_COMMIT=COMMIT) as (_, _, port):
+        url = f"http://127.0.0.1:{port}"
+        eventually(lambda: "slipway_trigger_runs_total{" in HTTP.get(f"{url}/metrics").text, 240)
+        book = HTTP.get(f"{url}/runs", headers=bearer()).json()
+        [run] = kubeflow.runs.values()
+        assert [started["run"] for started in book["started"]] == [run["run_id"]], book
+        assert not book["waiting"]
+    assert run["runtime_config"]["parameters"]["deploy"] is False
 
 
 def test_a_policy_with_a_misspelt_key_is_refused(tmp_path):
