@@ -467,7 +467,7 @@ def served(home, kubeflow, *words, **more):
     }
     command = [sys.executable, "-c", "from cli.main import main; main()", "trigger"]
     with process([*command, "serve", "--port", str(port), "--runner", "cluster", *words], env=environment) as running:
-        eventually(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60)
+        eventually(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 240)
         yield command, environment, port
         assert running.poll() is None
 
@@ -530,6 +530,7 @@ receivers:
     assert not any("SlowAnswers" in entry for entry in entries)
 
 
+@pytest.mark.slow
 def test_a_person_asks_and_the_run_that_kubeflow_cannot_take_waits_for_another_try(serving):
     command, environment, port = serving
     asked = subprocess.run([*command, "send", "manual"], env=environment, capture_output=True, text=True, check=True)
@@ -539,7 +540,7 @@ def test_a_person_asks_and_the_run_that_kubeflow_cannot_take_waits_for_another_t
         text = HTTP.get(f"http://127.0.0.1:{port}/metrics").text
         return 'slipway_trigger_runs_total{outcome="retried",reason="manual"} 1.0' in text
 
-    eventually(retried, 60)
+    eventually(retried, 240)
     shown = subprocess.run([*command, "show"], env=environment, capture_output=True, text=True, check=True)
     assert "manual" in shown.stdout
     assert "waits" in shown.stdout
