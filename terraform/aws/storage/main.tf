@@ -24,6 +24,8 @@ data "aws_availability_zones" "available" {
 module "storage" {
   source = "../../modules/storage"
   prefix = local.prefix
+
+  back_up_files = var.back_up_files
   volumes = {
     # MLflow's and Feast's records; a disk lives in one zone, and its pod with it.
     postgres = { zone = sort(data.aws_availability_zones.available.names)[0], size_gb = var.postgres_gb }

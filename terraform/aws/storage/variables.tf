@@ -30,3 +30,9 @@ variable "postgres_gb" {
   type        = number
   default     = 50
 }
+
+variable "back_up_files" {
+  description = "Whether AWS Backup keeps the file system's last 35 days."
+  type        = bool
+  default     = true
+}

@@ -121,7 +121,7 @@ data "aws_iam_policy_document" "bucket" {
     actions   = ["s3:*"]
     resources = ["arn:aws:s3:::${var.prefix}-${each.key}", "arn:aws:s3:::${var.prefix}-${each.key}/*"]
     principals {
-      type        = "*"
+      type        = "AWS"
       identifiers = ["*"]
     }
     condition {
@@ -131,18 +131,34 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
+  # S3 itself writes who read what, into a folder for each bucket.
   dynamic "statement" {
-    for_each = each.key == "logs" ? {
-      FlowLogs   = { service = "delivery.logs.amazonaws.com", folder = "flow" }
-      AccessLogs = { service = "logging.s3.amazonaws.com", folder = "access" }
-    } : {}
+    for_each = each.key == "logs" ? [for key in keys(local.buckets) : key if key != "logs"] : []
     content {
-      sid       = statement.key
+      sid       = "AccessLogs${title(statement.value)}"
       actions   = ["s3:PutObject"]
-      resources = ["arn:aws:s3:::${var.prefix}-logs/${statement.value.folder}/*"]
+      resources = ["arn:aws:s3:::${var.prefix}-logs/access/${statement.value}/*"]
       principals {
         type        = "Service"
-        identifiers = [statement.value.service]
+        identifiers = ["logging.s3.amazonaws.com"]
+      }
+      condition {
+        test     = "ArnLike"
+        variable = "aws:SourceArn"
+        values   = ["arn:aws:s3:::${var.prefix}-${statement.value}"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "logs" ? ["FlowLogs"] : []
+    content {
+      sid       = statement.value
+      actions   = ["s3:PutObject"]
+      resources = ["arn:aws:s3:::${var.prefix}-logs/flow/*"]
+      principals {
+        type        = "Service"
+        identifiers = ["delivery.logs.amazonaws.com"]
       }
       condition {
         test     = "StringEquals"
@@ -206,6 +222,7 @@ resource "aws_efs_file_system" "this" {
 }
 
 resource "aws_efs_backup_policy" "this" {
+  count          = var.back_up_files ? 1 : 0
   file_system_id = aws_efs_file_system.this.id
   backup_policy {
     status = "ENABLED"

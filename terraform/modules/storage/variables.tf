@@ -27,3 +27,9 @@ variable "secrets" {
   type        = set(string)
   default     = []
 }
+
+variable "back_up_files" {
+  description = "Whether AWS Backup keeps the file system's last 35 days."
+  type        = bool
+  default     = true
+}

@@ -66,7 +66,7 @@ run "files_disks_and_secrets_are_encrypted_with_our_key" {
     error_message = "The key rotates, and a deletion can be taken back for a month."
   }
   assert {
-    condition     = aws_efs_file_system.this.encrypted && aws_efs_backup_policy.this.backup_policy[0].status == "ENABLED"
+    condition     = aws_efs_file_system.this.encrypted && aws_efs_backup_policy.this[0].backup_policy[0].status == "ENABLED"
     error_message = "The file system is encrypted and backed up."
   }
   assert {
