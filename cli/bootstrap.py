@@ -42,8 +42,11 @@ def bootstrap(
         steps.install(content, root, shown.update, min(timeout, 600.0))
     console.print("Argo CD runs, and has the root Application", highlight=False)
     if wait:
+        unserved = steps.empty(root)
         with Live(console=console, refresh_per_second=2) as live:
-            steps.wait(lambda found: live.update(_table(found)), timeout)
+            steps.wait(lambda found: live.update(_table(found)), timeout, unserved)
+        if unserved:
+            console.print(f"no package yet in {', '.join(sorted(unserved))}: slipway promotion open --to staging")
 
 
 def _table(found: "list[Application]") -> Table:

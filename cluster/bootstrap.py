@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from cluster.promotion import NOTHING, Environment, served, version
 from slipway.errors import ConfigError, NotReadyError, ServingError, SourceError
 
 VERSION = "v3.4.7"
@@ -35,6 +36,7 @@ CONTROLLERS = (
     "deployment/argocd-server",
 )
 PLACEHOLDER = "example.com"
+APPLICATION = "slipway"  # the root's name; it is as healthy as the worst that it made
 POLL = 5.0  # seconds between two looks at the Applications
 
 Told = Callable[[str], None]
@@ -113,8 +115,20 @@ def applications() -> list[Application]:
     return sorted((_read(item) for item in items), key=lambda a: (a.wave, a.name))
 
 
-def wait(seen: Callable[[list[Application]], None], timeout: float) -> None:
-    """Until every Application is synced and healthy. Raises NotReadyError naming those that are not."""
+def empty(checkout: Path) -> frozenset[str]:
+    """Environments to which nothing was promoted: their service cannot be healthy yet. Raises ManifestError."""
+    return frozenset(str(e) for e in Environment if version(served(checkout, e)) == NOTHING)
+
+
+def wait(seen: Callable[[list[Application]], None], timeout: float, unserved: frozenset[str] = frozenset()) -> None:
+    """Until every Application is synced and healthy, but for the environments that have no package yet.
+
+    Raises NotReadyError naming those that are not.
+    """
+
+    def is_done(one: Application) -> bool:
+        return one.done or one.name in unserved or bool(unserved and one.name == APPLICATION and one.sync == "Synced")
+
     deadline = time.monotonic() + timeout
     known: set[str] = set()
     while True:
@@ -122,11 +136,11 @@ def wait(seen: Callable[[list[Application]], None], timeout: float) -> None:
         seen(found)
         names = {a.name for a in found}
         # A wave's Applications are made when the one before is healthy: twice the same, and all well, is the end.
-        if found and all(a.done for a in found) and names == known and len(names) > 1:
+        if all(is_done(a) for a in found) and names == known and names >= {APPLICATION} | unserved and len(names) > 1:
             return
         known = names
         if time.monotonic() > deadline:
-            late = "; ".join(f"{a.name}: {a.sync}, {a.health} {a.message}".strip() for a in found if not a.done)
+            late = "; ".join(f"{a.name}: {a.sync}, {a.health} {a.message}".strip() for a in found if not is_done(a))
             raise NotReadyError(
                 f"after {timeout:.0f} s not everything is healthy: {late or 'nothing was made yet'}",
                 "it goes on by itself; look with: kubectl describe application -n argocd <name>",

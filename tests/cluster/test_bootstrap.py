@@ -50,14 +50,24 @@ def cluster(tmp_path, monkeypatch):
 @pytest.fixture
 def checkout(tmp_path):
     """The repository's own manifests, with a repository that is somebody's."""
-    shutil.copytree(REPOSITORY / "manifests" / "argocd", tmp_path / "clone" / "manifests" / "argocd")
+    for folder in ("argocd", "apps"):
+        shutil.copytree(REPOSITORY / "manifests" / folder, tmp_path / "clone" / "manifests" / folder)
     path = tmp_path / "clone" / "manifests" / "argocd" / "repository" / "repository.yaml"
     path.write_text(path.read_text().replace("git.example.com", "git.example.org"))
     return tmp_path / "clone"
 
 
 def test_argo_cd_comes_first_then_the_root_and_everything_is_followed(cluster, checkout):
-    items = [application("slipway", 0), application("platform", 2), application("argocd", 0)]
+    for environment in ("staging", "canary"):
+        path = checkout / "manifests" / "apps" / environment / "package.yaml"
+        path.write_text(path.read_text().replace("0" * 12, "a" * 12))
+    items = [application("slipway", 0, health="Degraded"), application("platform", 2), application("argocd", 0)]
+    # Nothing was promoted to production: its service has no package, and makes the root as unhealthy as itself.
+    items += [
+        application("staging", 4),
+        application("canary", 4),
+        application("production", 4, "OutOfSync", "Degraded"),
+    ]
     (cluster / "applications").write_text(json.dumps({"items": items}))
     words = ["bootstrap", "--root", str(checkout), "--install", str(cluster / "install.yaml")]
     done = CliRunner().invoke(app, words)
@@ -69,7 +79,10 @@ def test_argo_cd_comes_first_then_the_root_and_everything_is_followed(cluster, c
     assert told[2 + len(bootstrap.CONTROLLERS)].startswith("rollout status")
     assert "manifests/argocd/root" in told[3 + len(bootstrap.CONTROLLERS)]
     assert json.loads((cluster / "sent").read_text())["kind"] == "Namespace"
-    assert [a.name for a in bootstrap.applications()] == ["argocd", "slipway", "platform"]
+    assert [a.name for a in bootstrap.applications()][:3] == ["argocd", "slipway", "platform"]
+    assert "no package yet in production" in done.output
+    with pytest.raises(NotReadyError, match="production: OutOfSync"):
+        bootstrap.wait(lambda _: None, 0.05)
 
 
 def test_a_repository_that_is_nobodys_is_refused_before_a_cluster_is_asked(cluster):
