@@ -15,7 +15,9 @@ from images.catalogue import LOCAL
 
 SUITE = "bookworm"
 TAG = f"{LOCAL}/slipway-base:{SUITE}"
-PACKAGES = ("ca-certificates", "libgomp1", "python3", "python3-venv")
+# usr-is-merged: without it Debian brings usrmerge, which brings all of Perl (50 MB).
+PACKAGES = ("ca-certificates", "libgomp1", "python3", "python3-venv", "usr-is-merged")
+MERGED = "/usr/share/mmdebstrap/hooks/merged-usr"  # of the Debian package mmdebstrap
 # As Debian's own slim images.
 OMITTED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*")
 RECIPE = "dev.slipway.base.recipe"
@@ -23,7 +25,7 @@ RECIPE = "dev.slipway.base.recipe"
 
 def recipe() -> str:
     """Changes whenever what is asked of Debian does."""
-    return hashlib.sha256(repr((SUITE, PACKAGES, OMITTED)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((SUITE, PACKAGES, OMITTED, MERGED)).encode()).hexdigest()[:16]
 
 
 def is_made() -> bool:
@@ -36,6 +38,8 @@ def make(line: Callable[[str], None] = lambda _: None) -> None:
     """Raises ImageError."""
     engine.program("podman")
     options = [f"--dpkgopt=path-exclude={path}" for path in OMITTED]
+    options.append(f"--hook-dir={MERGED}")
+    options.append("--aptopt=APT::Install-Recommends false")
     options.append("--dpkgopt=path-include=/usr/share/doc/*/copyright")
     with tempfile.TemporaryDirectory(prefix="slipway-base-") as folder:
         archive = Path(folder) / "base.tar"
