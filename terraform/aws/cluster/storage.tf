@@ -20,13 +20,15 @@ resource "aws_security_group" "file_system" {
   vpc_id      = module.network.vpc_id
 }
 
+# The private subnets hold nodes and pods, and nothing else.
 resource "aws_vpc_security_group_ingress_rule" "file_system" {
-  security_group_id            = aws_security_group.file_system.id
-  description                  = "NFS from the nodes"
-  referenced_security_group_id = module.cluster.security_group_id
-  ip_protocol                  = "tcp"
-  from_port                    = 2049
-  to_port                      = 2049
+  for_each          = module.network.private_cidrs
+  security_group_id = aws_security_group.file_system.id
+  description       = "NFS from nodes and pods in ${each.key}"
+  cidr_ipv4         = each.value
+  ip_protocol       = "tcp"
+  from_port         = 2049
+  to_port           = 2049
 }
 
 resource "aws_efs_mount_target" "file_system" {

@@ -8,11 +8,6 @@ output "endpoint" {
   value       = aws_eks_cluster.this.endpoint
 }
 
-output "security_group_id" {
-  description = "The group that EKS gives to the control plane and to every node."
-  value       = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
-}
-
 output "oidc" {
   description = "The identity provider of the service accounts: its ARN, and its issuer without https://."
   value = {

@@ -155,7 +155,7 @@ data "aws_iam_policy_document" "bucket" {
     content {
       sid       = statement.value
       actions   = ["s3:PutObject"]
-      resources = ["arn:aws:s3:::${var.prefix}-logs/flow/*"]
+      resources = ["arn:aws:s3:::${var.prefix}-logs/AWSLogs/${data.aws_caller_identity.current.account_id}/*"]
       principals {
         type        = "Service"
         identifiers = ["delivery.logs.amazonaws.com"]

@@ -13,8 +13,7 @@ mock_provider "aws" {
   }
   mock_resource "aws_eks_cluster" {
     defaults = {
-      identity   = [{ oidc = [{ issuer = "https://oidc.eks.us-east-1.amazonaws.com/id/ABC" }] }]
-      vpc_config = { cluster_security_group_id = "sg-1" }
+      identity = [{ oidc = [{ issuer = "https://oidc.eks.us-east-1.amazonaws.com/id/ABC" }] }]
     }
   }
 }
