@@ -192,6 +192,15 @@ def resources(plan: dict[str, Any]) -> Counter[str]:
     )
 
 
+def held(found: Account) -> set[str]:
+    """What holds data, by identity: a thing that was made anew would have another."""
+    buckets = found.client("s3").list_buckets()["Buckets"]
+    things = {f"{each['Name']} of {each['CreationDate']}" for each in buckets if each["Name"] != STATE}
+    things |= {each["FileSystemId"] for each in found.client("efs").describe_file_systems()["FileSystems"]}
+    things |= {each["VolumeId"] for each in found.client("ec2").describe_volumes()["Volumes"] if each["Encrypted"]}
+    return things | {each["ARN"] for each in found.client("secretsmanager").list_secrets()["SecretList"]}
+
+
 def drift(found: Account, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(found.tree / "drift.py"), str(folder), *arguments],
@@ -257,13 +266,13 @@ def lifecycle(found: Account) -> list[str]:
         )
     lake = f"slipway-staging-{SUFFIX}-lake"
     s3 = found.client("s3")
-    s3.put_object(Bucket=lake, Key="kept", Body=b"still here")
+    held_before = held(found)
     before = len(found.client("eks").list_clusters()["clusters"])
     with found.timed("cluster: destroy"):
         said = terraform(folders["cluster"], "destroy", "-input=false", "-no-color", "-auto-approve", *STAGING)
     gone = re.search(r"Destroy complete! Resources: (\d+) destroyed", said)
     after = len(found.client("eks").list_clusters()["clusters"])
-    kept = s3.get_object(Bucket=lake, Key="kept")["Body"].read().decode()
+    kept = held(found) & held_before
     refused = terraform(folders["storage"], "destroy", "-no-color", "-auto-approve", *stacks["storage"][1], expect=1)
     clean = drift(found, folders["storage"], *stacks["storage"][1])
     s3.put_bucket_versioning(Bucket=lake, VersioningConfiguration={"Status": "Suspended"})
@@ -282,8 +291,9 @@ def lifecycle(found: Account) -> list[str]:
         "",
         paragraph(
             f"""`terraform destroy` of the cluster: {gone[1] if gone else "?"} resources in
-            {found.seconds["cluster: destroy"]:.0f} s; EKS clusters before and after: {before}, {after}. The object that
-            was written to the lake before says “{kept}”. `terraform destroy` of the storage: refused
+            {found.seconds["cluster: destroy"]:.0f} s; EKS clusters before and after: {before}, {after}. Of what
+            held data before (buckets, file system, disk, secrets, by their ids), {len(kept)} of {len(held_before)} are
+            there. `terraform destroy` of the storage: refused
             ({refused.count("Instance cannot be destroyed")} × “Instance cannot be destroyed”). States in the bucket:
             {", ".join(states)}."""
         ),
