@@ -99,7 +99,7 @@ def first_answer(image: Image, package: Path) -> float:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    golden = read_golden(Package.open(package).folder)[0]
+    golden = next(iter(read_golden(Package.open(package))))
     user = int(golden.inputs["user_id"].ravel()[0])
     body = {"inputs": [{"name": "user_id", "datatype": "INT64", "shape": [1], "data": [user]}]}
     arguments = ["--model_name=movies", "--model_dir=/mnt/models", "--host=127.0.0.1", f"--http_port={port}"]

@@ -121,7 +121,7 @@ def test_the_serving_image_answers_as_the_rendered_runtime_starts_it(built, pack
         arguments = [f"--http_port={port}" if one.startswith("--http_port") else one for one in arguments]
         return [*container["command"], *(f"--grpc_port={free_port()}" if "grpc" in one else one for one in arguments)]
 
-    golden = read_golden(package)[0]
+    golden = next(iter(read_golden(Package.open(package))))
     with serving(image.image.tag, package, command=command) as port:
         answer = ask(port, question(int(golden.inputs["user_id"][0])))
     assert answer["model_version"] == Package.open(package).manifest.version
