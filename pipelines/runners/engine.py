@@ -1,6 +1,6 @@
 """podman or docker: which is here, which images it has, and the options that a step's container is run with.
 
-Knows no pipeline. A container is given what this process has and no more: its network, its limits, no capability.
+Knows no pipeline. A container has this machine's network, because the embedded KServe is there, and no capability.
 """
 
 import json
