@@ -43,7 +43,7 @@ from slipway.settings import settings
 from slipway.workloads.movies.budget import Budget, Guards
 from slipway.workloads.movies.predictor import MoviesPredictor
 from slipway.workloads.movies.recent import Recent
-from slipway.workloads.movies.rerank.features import Lists, matrix
+from slipway.workloads.movies.rerank.features import Lists, case_inputs
 
 ROOT = Path(__file__).parent.parent
 EVIDENCE = ROOT / "docs" / "evidence"
@@ -227,7 +227,7 @@ def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[
     answers = [Answer(c, predictor.predict(i)) for c, i in zip(calls, inputs, strict=True)]
     histories = [_feeds(predictor, one)[0]["items"] for one in inputs]
     lists = [_lists(predictor, one) for one in inputs]
-    rows = [matrix(one, predictor.items.now.tables) for one in lists]
+    graphed = [case_inputs(one, predictor.items.now.tables, 0) for one in lists]
 
     async def wire(number: int) -> None:
         request = decode_v2(bodies[number % len(bodies)], None, "movies")
@@ -249,12 +249,13 @@ def layers(package: Path, predictor: MoviesPredictor, users: list[int]) -> dict[
 
         await application(scope, receive, send)
 
-    tables = predictor.items.now.tables
+    tables, reranker = predictor.items.now.tables, predictor.recommender.forest.graph
+    assert reranker is not None
     return {
         "counts": lambda number: predictor.recommender.counts.score_histories(histories[number % len(histories)]),
         "further counts": lambda number: tables.further(histories[number % len(histories)]),
-        "features": lambda number: matrix(lists[number % len(lists)], tables),
-        "trees": lambda number: predictor.recommender.forest.score(rows[number % len(rows)]),
+        "the re-ranker's inputs": lambda number: case_inputs(lists[number % len(lists)], tables, 0),
+        "re-ranker": lambda number: reranker.run(["score"], graphed[number % len(graphed)]),
         "decode and encode V2 JSON": wire,
         "a thread and back": hop,
         "application without HTTP": asgi,
@@ -277,7 +278,7 @@ class Spy:
 
 
 def _feeds(predictor: MoviesPredictor, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], ...]:
-    """The very tensors that the predictor gives to the ranker's graph and to the trees' for this request."""
+    """The very tensors that the predictor gives to the ranker's graph and to the re-ranker's for this request."""
     recommender = predictor.recommender
     assert recommender.forest.graph is not None, "this package has no trees: there is nothing to compare with"
     spies = Spy(recommender.graph), Spy(recommender.forest.graph)
@@ -364,7 +365,7 @@ def quiet(rows: dict[str, list[float]], users: int) -> dict[str, float]:
 def reading(p50: dict[str, float]) -> list[str]:
     """Where a V2 JSON request's time goes, as differences of layers that contain one another."""
     raw, predictor = p50["raw session.run"], p50["predictor.predict"]
-    trees_raw, limits = p50["raw session.run, trees"], p50["predictor.predict with time limits"]
+    trees_raw, limits = p50["raw session.run, re-ranker"], p50["predictor.predict with time limits"]
     stored = []
     for kind in ("sqlite", "redis"):
         full, lookup = p50[f"full request with {kind}"], p50[f"raw {kind} lookup"]
@@ -373,7 +374,8 @@ def reading(p50: dict[str, float]) -> list[str]:
             f"{full / (raw + trees_raw + lookup):.2f} times both graphs and the raw lookup"
         )
     application, endpoint = p50["layer: application without HTTP"], p50["V2 JSON, 1 connection"]
-    counts, features, trees = (p50[f"layer: {name}"] for name in ("counts", "features", "trees"))
+    layers = "counts", "the re-ranker's inputs", "re-ranker"
+    counts, inputs, reranker = (p50[f"layer: {name}"] for name in layers)
     hop, wire = (p50[f"layer: {name}"] for name in ("a thread and back", "decode and encode V2 JSON"))
     return [
         "A full request in process (online store, retrieval, ranker, re-ranker; with time limits), against "
@@ -385,8 +387,8 @@ def reading(p50: dict[str, float]) -> list[str]:
         f"A V2 JSON request over one connection takes {endpoint:.3f} ms (quiet), {endpoint / raw:.2f} times the model:",
         "",
         f"- {raw:.3f} ms `session.run` of the ranker",
-        f"- {predictor - raw:.3f} ms the predictor around it: {counts:.3f} scores the counts, {features:.3f} "
-        f"computes the re-ranker's features, {trees:.3f} asks its trees",
+        f"- {predictor - raw:.3f} ms the predictor around it: {counts:.3f} scores the counts, {inputs:.3f} "
+        f"gathers the re-ranker's inputs, {reranker:.3f} asks its graph",
         f"- {application - predictor:.3f} ms the application (alone: {hop:.3f} the hop to a thread and back, "
         f"which keeps the event loop free; {wire:.3f} decoding, checks and encoding)",
         f"- {endpoint - application:.3f} ms HTTP and the client (alone: {p50['layer: GET /v2/health/live']:.3f} for an "
@@ -451,7 +453,7 @@ def main() -> None:
             raise SystemExit("the endpoint answers something else than the predictor")
         asks: dict[str, tuple[Ask, int]] = {
             "raw session.run": (raw, 1),
-            "raw session.run, trees": (raw_trees, 1),
+            "raw session.run, re-ranker": (raw_trees, 1),
             "predictor.predict": (lambda number: predictor.predict(inputs[number % len(inputs)]), 1),
             "predictor.predict with time limits": (lambda number: bounded.predict(inputs[number % len(inputs)]), 1),
         }

@@ -33,7 +33,7 @@ from slipway.errors import PackageError
 from slipway.optimisation.measurement import Session
 from slipway.optimisation.session import SessionSettings, open_session
 from slipway.package import Frozen
-from slipway.workloads.movies import dataset, forest, treegraph
+from slipway.workloads.movies import dataset, forest, rerankgraph
 from slipway.workloads.movies.baselines import Counts, CountsConfig
 from slipway.workloads.movies.combine import Combination
 from slipway.workloads.movies.ingest import ORACLE
@@ -121,11 +121,12 @@ def export(data: Path, model: Path, out: Path) -> None:
     shutil.copyfile(model / "counts.npz", out / "counts.npz")
     combination.save(out)
     reranker.save(out)
-    if reranker.settings.trees:
-        treegraph.write(reranker.text, out / forest.GRAPH)
     # Times and windows up to the snapshot; `total`, what training counted, is a feature that the trees have learned.
     items = ItemTable.build(data / "items.parquet", whole, whole)
-    replace(tables, items=replace(items, total=tables.items.total).newest()).save(out)
+    served = replace(tables, items=replace(items, total=tables.items.total).newest())
+    served.save(out)
+    if reranker.settings.trees:
+        rerankgraph.write(reranker, served, out / forest.GRAPH)
     _write_tables(data, whole, out)
     _write_model(trained, counts, combination, whole, data, out)
 

@@ -1,6 +1,6 @@
-"""The re-ranker as it is served, its trees as an ONNX graph. Knows feature rows; needs no LightGBM.
+"""The re-ranker as it is served, features and trees in one ONNX graph. Knows lists of candidates; needs no LightGBM.
 
-reranker.json and reranker.txt are what training wrote; reranker.onnx is the same trees (treegraph.py).
+reranker.json and reranker.txt are what training wrote; reranker.onnx is the same (rerankgraph.py).
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from slipway.errors import PackageError
 from slipway.workloads.movies import runtime
 from slipway.workloads.movies.budget import Graph
-from slipway.workloads.movies.rerank.features import FEATURES, Matrix
-from slipway.workloads.movies.rerank.reranker import FILE, Reranker, Settings
+from slipway.workloads.movies.rerank.features import FEATURES, Lists, Tables, case_inputs, matrix
+from slipway.workloads.movies.rerank.reranker import FILE, Reranker, Settings, split
 from slipway.workloads.movies.scorer import Scores
 
 GRAPH = "reranker.onnx"
@@ -40,20 +40,33 @@ class Forest(Reranker):
             raise PackageError(f"{folder / FILE} cannot be used: {error}", "train and package again") from error
         if settings.features != FEATURES:
             raise PackageError(f"the re-ranker in {folder} was trained on other features", "train and package again")
-        return cls(settings, graph=runtime.session(folder / GRAPH) if settings.trees else None)
+        graph = runtime.session(folder / GRAPH) if settings.trees else None
+        if graph is not None and "candidates" not in {one.name for one in graph.get_inputs()}:
+            raise PackageError(f"{folder / GRAPH} is of an older version of Slipway", "package again: slipway run")
+        return cls(settings, graph=graph)
 
-    def score(self, rows: Matrix, graph: Graph | None = None) -> Scores:
-        """As Reranker.score. graph: to ask in place of the forest's own, such as one within a time limit.
+    def order(self, lists: Lists, tables: Tables, graph: Graph | None = None) -> list[Scores]:
+        """(C,) scores of each case's candidates, the larger the better; every case has a history.
 
-        Raises RuntimeError for a number that is not finite, and whatever the graph raises.
+        graph: to ask in place of the forest's own, such as one within a time limit. Raises RuntimeError for a number
+        that is not finite, and whatever the graph raises.
         """
         asked = graph or self.graph
-        if asked is None or not len(rows.values):
-            return rows.combined
-        if np.isinf(rows.values).any():
-            raise RuntimeError("a feature is not finite")
-        added = asked.run(["score"], {"rows": np.ascontiguousarray(rows.values)})[0][:, 0]
-        scores: Scores = rows.combined + added
-        if not np.isfinite(scores).all():
-            raise RuntimeError("the re-ranker gave a score that is not finite")
-        return scores
+        if asked is None:
+            return self.plain(lists, tables)
+        found = []
+        for row in range(len(lists.histories)):
+            inputs = case_inputs(lists, tables, row)
+            if np.isinf(inputs["moving"]).any():
+                raise RuntimeError("a feature is not finite")
+            scores: Scores = asked.run(["score"], inputs)[0]
+            if not np.isfinite(scores).all():
+                raise RuntimeError("the re-ranker gave a score that is not finite")
+            found.append(scores)
+        return found
+
+    @staticmethod
+    def plain(lists: Lists, tables: Tables) -> list[Scores]:
+        """What stands in where the trees cannot answer: the linear combination."""
+        rows = matrix(lists, tables)
+        return split(rows.combined, rows.sizes)

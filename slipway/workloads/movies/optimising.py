@@ -24,7 +24,6 @@ from slipway.workload import Progress
 from slipway.workloads.movies import dataset, splits
 from slipway.workloads.movies.cases import Asked
 from slipway.workloads.movies.export import GRAPH, ServedGraph, check_parity, export
-from slipway.workloads.movies.forest import Forest
 from slipway.workloads.movies.graphscorer import GraphScorer
 from slipway.workloads.movies.interactions import IntArray, ItemArray
 from slipway.workloads.movies.ranker.scorer import RankerScorer
@@ -48,7 +47,7 @@ def optimise(data: Path, model: Path, out: Path, config: OptimiseConfig, progres
     progress("exporting to ONNX", 0.0, {})
     export(data, model, out)
     progress("drawing users", 0.15, {})
-    ranker = ServedRanker.open(data, model, out, config)
+    ranker = ServedRanker.open(data, model, config)
     found = optimise_graph(out / GRAPH, ranker, config, lambda what, share, m: progress(what, 0.2 + 0.8 * share, m))
     found.save(out)
     return found
@@ -68,19 +67,18 @@ class ServedRanker:
     metric: str
 
     @classmethod
-    def open(cls, data: Path, model: Path, exported: Path, config: OptimiseConfig) -> "ServedRanker":
-        """exported: the folder that export wrote. The protocol is the one that the model was trained under."""
+    def open(cls, data: Path, model: Path, config: OptimiseConfig) -> "ServedRanker":
+        """The protocol is the one that the model was trained under."""
         protocol = splits.Protocol(json.loads((model / "training.json").read_text())["protocol"])
         source = dataset.read(data)
         asked = Asked.draw(data, source, protocol, config.users, config.cases_per_user, config.seed)
         stages = Stages.load(data, model, asked)
         if stages.cascade is None or not isinstance(stages.ranker, RankerScorer):
             raise PackageError(f"{model} has no re-ranker", "train the model again")
-        cascade = replace(stages.cascade, reranker=Forest.open(exported))
         counts = stages.counts.score(asked.whole, asked.crowd.cases)
         metric = metrics.metric_name("ndcg", config.k, protocol.value, asked.filtered)
         graph = ServedGraph(stages.ranker.model).eval()
-        return cls(asked, cascade, graph, counts, config, metric)
+        return cls(asked, stages.cascade, graph, counts, config, metric)
 
     @property
     def users(self) -> int:

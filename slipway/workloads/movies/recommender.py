@@ -1,7 +1,7 @@
 """Histories → a ranked answer: the three models one after the other, and what is left when one of them fails.
 
     counts, popular ──► candidates ──► ranker ──► its own candidates, and its opinion of all
-                                         └──► features ──► trees ──► probability ──► diverse order ──► k items
+                                         └──► features, trees ──► probability ──► diverse order ──► k items
 
 Every stage is the function that offline evaluation calls. A stage that fails or is late costs its part of the answer,
 not the answer. Knows index space, models and stages; knows no user id, title, file or wire.
@@ -24,8 +24,7 @@ from slipway.workloads.movies.forest import Forest
 from slipway.workloads.movies.interactions import IntArray
 from slipway.workloads.movies.rerank import retrieval
 from slipway.workloads.movies.rerank.cascade import Order, ordered
-from slipway.workloads.movies.rerank.features import Lists, Tables, matrix
-from slipway.workloads.movies.rerank.reranker import split
+from slipway.workloads.movies.rerank.features import Lists, Tables
 from slipway.workloads.movies.rerank.retrieval import Source
 from slipway.workloads.movies.scorer import Scores
 
@@ -119,17 +118,15 @@ class Recommender:
         clock.seconds[Part.RETRIEVAL.value] = time.perf_counter() - begun - clock.seconds[Part.RANKER.value]
         begun, stage = time.perf_counter(), Stage.TREES
         try:
-            rows = matrix(lists, tables)
             try:
                 own = self.forest.graph
-                graph = None if own is None else guards.rerank.graph(clock, own)
-                scores = self.forest.score(rows, graph)
+                scores = self.forest.order(lists, tables, None if own is None else guards.rerank.graph(clock, own))
             except LostError:
-                scores, stage = rows.combined, Stage.COMBINATION
+                scores, stage = self.forest.plain(lists, tables), Stage.COMBINATION
             except Exception as error:
                 guards.rerank.miss(clock, Cause.FAILED, error)
-                scores, stage = rows.combined, Stage.COMBINATION
-            orders = ordered(self.forest, tables, lists, split(scores, rows.sizes), k)
+                scores, stage = self.forest.plain(lists, tables), Stage.COMBINATION
+            orders = ordered(self.forest, tables, lists, scores, k)
             return self._best(orders, lists, k), stage
         except Exception as error:
             guards.rerank.miss(clock, Cause.FAILED, error)

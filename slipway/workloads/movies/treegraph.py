@@ -8,7 +8,6 @@ LightGBM takes a lock that gives its time slice away.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,10 @@ BRANCH = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", 
 MISSING = "missing_value_tracks_true"
 
 
-def write(text: str, path: Path) -> None:
-    """text: trees in LightGBM's format, with numeric splits. Raises PackageError for trees that cannot be said in ONNX,
-    or when the graph's answers are not LightGBM's.
+def model(text: str) -> onnx.ModelProto:
+    """text: trees in LightGBM's format, with numeric splits → a graph of one node.
+
+    Raises PackageError for trees that cannot be said in ONNX, or when the graph's answers are not LightGBM's.
     """
     import lightgbm  # costs a second
 
@@ -59,9 +59,8 @@ def write(text: str, path: Path) -> None:
     opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid("ai.onnx.ml", OPSET_ML)]
     proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     onnx.checker.check_model(proto, full_check=True)
-    content = proto.SerializeToString()
-    _check(booster, content, nodes)
-    path.write_bytes(content)
+    _check(booster, proto.SerializeToString(), nodes)
+    return proto
 
 
 def _add(root: Mapping[str, Any], tree: int, nodes: dict[str, list[Any]], leaves: dict[str, list[Any]]) -> None:

@@ -47,6 +47,9 @@ PLACE = {name: index for index, name in enumerate(FEATURES)}
 RANKED = ("log_p", "counts", "combined", "linear")
 MOVING = np.array([PLACE[name] for name in GROUPS["windows"]])  # as ItemTable.moving has them
 FACTS = np.array([PLACE[name] for name in ("popularity", "year", "genre_count")])  # as ItemTable.facts has them
+YEAR_GAPS = np.array([PLACE[f"year_gap_{depth}"] for depth in (1, 5, RECENT)])
+POPULARITY_GAPS = np.array([PLACE[f"popularity_gap_{depth}"] for depth in (1, 5)])
+REPEATS = slice(PLACE["steps_since_seen"], PLACE["times_seen"] + 1)
 PROPOSED = np.array([PLACE[f"from_{str(source.name).lower()}"] for source in Source])
 PROPOSERS = np.array([[bits & source > 0 for bits in range(2 * max(Source))] for source in Source], dtype=np.float32)
 """(3, 8): by source, whether bits of Source hold it."""
@@ -128,6 +131,10 @@ class Matrix:
     combined: Scores
 
 
+DEPTHS = [(np.arange(n) < np.array([[1], [5], [RECENT]])).astype(np.float32) for n in range(1, RECENT + 1)]
+"""By the number of newest items less 1, (3, n): which of them are among the newest 1, 5 and RECENT."""
+
+
 def matrix(lists: Lists, tables: Tables) -> Matrix:
     """The columns are FEATURES, in order. A case's rows do not depend on who else is asked about."""
     sizes = (lists.candidates > 0).sum(axis=1)
@@ -175,11 +182,36 @@ def _case(
         found[MOVING] = moving.T
     _contents(found, tables.items, candidates, newest)
     if len(history):
-        _repeats(found, history, candidates)
+        _repeats(found[REPEATS], history, candidates)
     found[PLACE["history"]] = np.log1p(len(history))
     found[PLACE["sharpness"]] = log_p.max()
     found[PROPOSED] = PROPOSERS[:, sources]
     return found
+
+
+def case_inputs(lists: Lists, tables: Tables, row: int) -> dict[str, npt.NDArray[Any]]:
+    """What rerankgraph.py is asked about one case that has a history; times are the item table's."""
+    size = int((lists.candidates[row] > 0).sum())
+    history, candidates, counts = lists.histories[row], lists.candidates[row, :size], lists.counts[row]
+    scores = [counts, *(relation.score_histories([history])[0] for relation in tables.relations.values())]
+    shares = [counts, *(one for name, one in zip(tables.relations, scores[1:], strict=True) if name != "linear")]
+    newest = np.ascontiguousarray(history[: -RECENT - 1 : -1], dtype=np.int64)
+    repeats = np.full((2, size), np.nan, dtype=np.float32)
+    _repeats(repeats, history, candidates)
+    lately = tables.items.lately
+    return {
+        "candidates": candidates,
+        "sources": lists.sources[row, :size],
+        "log_p": lists.log_p[row, :size],
+        "said": np.stack([one[candidates] for one in scores]),
+        "totals": np.maximum(np.array([one[1:].sum() for one in shares], dtype=np.float32), np.float32(TINY)),
+        "newest": newest,
+        "depths": DEPTHS[len(newest) - 1],
+        "past": _past(tables.items, newest),
+        "repeats": repeats,
+        "moving": np.full((size, len(MOVING)), np.nan, dtype=np.float32) if lately is None else lately[candidates],
+        "length": np.log1p(np.array([len(history)], dtype=np.float32)),
+    }
 
 
 def _opinions(
@@ -234,17 +266,21 @@ def _contents(found: Scores, items: ItemTable, candidates: IntArray, newest: npt
     found[FACTS] = facts[:3]
     if not len(newest):
         return
-    popular, years = items.facts[newest, :2].T.tolist()
-    found[PLACE["year_gap_1"]] = year - np.float32(years[0])
-    for depth in (5, RECENT):
-        found[PLACE[f"year_gap_{depth}"]] = year - np.float32(_mean(years[:depth]))
-    found[PLACE["year_spread_5"]] = _spread(years[:5])
-    found[PLACE["popularity_gap_1"]] = popularity - np.float32(popular[0])
-    found[PLACE["popularity_gap_5"]] = popularity - np.float32(_mean(popular[:5]))
+    past = _past(items, newest)
+    found[YEAR_GAPS] = year - past[:3]
+    found[PLACE["year_spread_5"]] = past[3]
+    found[POPULARITY_GAPS] = popularity - past[4:]
     shared = items.kinds[newest] @ items.kinds[candidates].T  # (newest, C) genres in common: whole numbers
     found[PLACE["genres_1"]] = shared[0] * of_each_genre
     for depth in (5, RECENT):
         found[PLACE[f"genres_{depth}"]] = shared[:depth].sum(axis=0) * (of_each_genre / min(depth, len(newest)))
+
+
+def _past(items: ItemTable, newest: npt.NDArray[Any]) -> Scores:
+    """(6, 1) float32 of the newest items: year of 1, mean of 5 and of RECENT, spread of 5; popularity of 1 and of 5."""
+    popular, years = items.facts[newest, :2].T.tolist()
+    means = [years[0], _mean(years[:5]), _mean(years), _spread(years[:5]), popular[0], _mean(popular[:5])]
+    return np.array(means, dtype=np.float32)[:, None]
 
 
 def _mean(values: list[float]) -> float:
@@ -260,13 +296,15 @@ def _spread(values: list[float]) -> float:
 
 
 def _repeats(found: Scores, history: npt.NDArray[Any], candidates: IntArray) -> None:
-    """log(1 + steps) since a candidate was last seen, 0 for the newest item, NaN if never; and how often it was."""
+    """found: (2, C). log(1 + steps) since a candidate was last seen, 0 for the newest item, NaN if never; and how often
+    it was.
+    """
     side = max(int(history.max()), int(candidates.max())) + 1
     last = np.full(side, -1, dtype=np.int64)
     last[history] = np.arange(len(history))  # the latest of several stays
     at = last[candidates]
-    found[PLACE["times_seen"]] = 0
+    found[1] = 0
     (seen,) = np.nonzero(at >= 0)
     if len(seen):  # never where seen items are no candidates
-        found[PLACE["steps_since_seen"], seen] = np.log1p(len(history) - 1 - at[seen])
-        found[PLACE["times_seen"], seen] = np.bincount(history, minlength=side)[candidates[seen]]
+        found[0, seen] = np.log1p(len(history) - 1 - at[seen])
+        found[1, seen] = np.bincount(history, minlength=side)[candidates[seen]]

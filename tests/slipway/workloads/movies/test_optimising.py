@@ -88,9 +88,7 @@ def test_the_step_ships_logs_and_tells(optimised):
 
 def test_the_plain_graph_scores_as_pytorch_does(optimised, movies_package):
     """What candidates are compared with is what training would have answered."""
-    opened = ServedRanker.open(
-        optimised.data, optimised.model, movies_package.package, workload.load("movies").config("demo", {}).optimise
-    )
+    opened = ServedRanker.open(optimised.data, optimised.model, workload.load("movies").config("demo", {}).optimise)
     model, whole = opened.graph.ranker, opened.asked.whole
     cases = opened.asked.crowd.cases[:40]
     scorer = GraphScorer(
@@ -103,7 +101,7 @@ def test_the_plain_graph_scores_as_pytorch_does(optimised, movies_package):
 
 def test_what_is_shipped_is_close_to_what_was_trained_and_not_equal(optimised):
     config = workload.load("movies").config("demo", {}).optimise
-    opened = ServedRanker.open(optimised.data, optimised.model, optimised.folder, config)
+    opened = ServedRanker.open(optimised.data, optimised.model, config)
     session = runtime.session(optimised.folder / "ranker.onnx")
     opened.check(session, Precision.INT8)
     with pytest.raises(PackageError, match="differ from PyTorch's"):

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway.errors import PackageError, RequestError
-from slipway.workloads.movies.itemcounts import ItemCounts
+from slipway.workloads.movies.itemcounts import FreshItems, ItemCounts
 from slipway.workloads.movies.predictor import MoviesPredictor
 from slipway.workloads.movies.recommender import LABELS
+from slipway.workloads.movies.rerank.items import Popularity
 
 NOBODY = 999_999_999
 RERANKER = ("reranker.json", "reranker.onnx", "item_vectors.npy", "item_table.npz", "combine.json")
@@ -207,9 +208,10 @@ def test_failing_trees_leave_ranker_and_counts(predictor, movies_package, answer
 
 def test_a_feature_that_is_not_finite_leaves_ranker_and_counts(predictor, movies_package):
     now = predictor.items.now
-    total = now.tables.items.total.copy()
-    total[1:] = np.inf
-    items = ItemCounts(replace(now.tables, items=replace(now.tables.items, total=total)), predictor.catalogue.item_ids)
+    windows = Popularity(*(np.full(len(predictor.catalogue.item_ids), np.inf, dtype=np.float32) for _ in range(2)))
+    fresh = FreshItems.of(now.tables.items, windows, now.tables.items.until)
+    items = ItemCounts(replace(now.tables, items=fresh), predictor.catalogue.item_ids)
+    vars(items.now.tables.items)["lately"] = np.full((len(predictor.catalogue.item_ids), 4), np.inf, np.float32)
     got = replace(predictor, items=items).predict(tensors(user_id=movies_package.users[:5]))
     assert got.notes["fallback"] == "combination"
 

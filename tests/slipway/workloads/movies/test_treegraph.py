@@ -1,6 +1,7 @@
 """The trees that are served are the trees that were grown, also where a number is missing or exactly a threshold."""
 
 import numpy as np
+import onnx
 import pytest
 
 from slipway.errors import PackageError
@@ -35,7 +36,7 @@ def grown(rows: np.ndarray, **settings: object) -> str:
 
 def test_the_graph_answers_as_lightgbm_does(rows, tmp_path):
     text = grown(rows)
-    treegraph.write(text, tmp_path / "trees.onnx")
+    onnx.save(treegraph.model(text), tmp_path / "trees.onnx")
     asked = rows.copy()
     asked[::3, 3] = np.nan
     found = runtime.session(tmp_path / "trees.onnx").run(["score"], {"rows": asked})[0][:, 0]
@@ -46,18 +47,17 @@ def test_the_graph_answers_as_lightgbm_does(rows, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{"zero_as_missing": True}, {"categorical": [1], "min_data_per_group": 1}])
-def test_what_onnx_cannot_say_is_refused(rows, tmp_path, settings):
+def test_what_onnx_cannot_say_is_refused(rows, settings):
     asked = rows.copy()
     asked[:, 1] = np.abs(asked[:, 1] * 10)
     with pytest.raises(PackageError, match="only numbers can be served"):
-        treegraph.write(grown(asked, **settings), tmp_path / "trees.onnx")
-    assert not list(tmp_path.iterdir())
+        treegraph.model(grown(asked, **settings))
 
 
-def test_another_graph_than_lightgbms_is_refused(rows, tmp_path, monkeypatch):
+def test_another_graph_than_lightgbms_is_refused(rows, monkeypatch):
     """A threshold that is rounded up sends its neighbour the wrong way."""
     right = treegraph._branch
     wrong = lambda node: {**right(node), "values": float(np.nextafter(np.float32(node["threshold"]), np.float32(9)))}  # noqa: E731
     monkeypatch.setattr(treegraph, "_branch", wrong)
     with pytest.raises(PackageError, match="differs from LightGBM"):
-        treegraph.write(grown(rows), tmp_path / "trees.onnx")
+        treegraph.model(grown(rows))
