@@ -88,6 +88,13 @@ BAD = {
         '-var=pools={cpu={kind="cpu",instance_types=["m6i.xlarge"],min_size=1,max_size=2}}',
     ): "set gpu_runs = false",
     (
+        "modules/node_pools",
+        "-var=cluster_name=c",
+        "-var=subnet_ids=[]",
+        "-var=gpu_runs=true",
+        '-var=pools={gpu={kind="gpu",instance_types=["g5.xlarge"],min_size=0,max_size=0}}',
+    ): "A GPU pool has size 0",
+    (
         "modules/network",
         "-var=name=n",
         "-var=flow_log_bucket_arn=a",

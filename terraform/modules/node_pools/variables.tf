@@ -24,6 +24,10 @@ variable "pools" {
     error_message = "A pool's kind is neither cpu nor gpu: workloads choose by slipway.dev/pool, and they know these two."
   }
   validation {
+    condition     = alltrue([for pool in var.pools : pool.kind != "gpu" || pool.max_size >= 1])
+    error_message = "A GPU pool has size 0: every GPU run would wait for ever. Give it a max_size of 1 or more, or remove the pool and set gpu_runs = false."
+  }
+  validation {
     condition     = alltrue([for pool in var.pools : 0 <= pool.min_size && pool.min_size <= pool.max_size && pool.max_size >= 1])
     error_message = "A pool's sizes do not fit: 0 <= min_size <= max_size, and max_size at least 1. Remove the pool if it shall have no node."
   }

@@ -30,10 +30,6 @@ run "three_private_and_three_public_subnets_share_nothing" {
     condition     = aws_vpc_endpoint.s3.service_name == "com.amazonaws.eu-west-1.s3" && length(aws_route_table.private) == 3
     error_message = "Objects are read through the endpoint of this region, from each private table."
   }
-  assert {
-    condition     = aws_default_security_group.closed.ingress == null || length(aws_default_security_group.closed.ingress) == 0
-    error_message = "The default security group lets nothing in."
-  }
 }
 
 run "one_nat_gateway_serves_all_zones" {

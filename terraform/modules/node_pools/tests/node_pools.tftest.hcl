@@ -92,7 +92,7 @@ run "gpu_runs_with_a_gpu_pool_of_size_0" {
       gpu      = { kind = "gpu", instance_types = ["g5.xlarge"], min_size = 0, max_size = 0 }
     }
   }
-  expect_failures = [var.gpu_runs, var.pools]
+  expect_failures = [var.pools]
 }
 
 run "no_gpu_runs_and_no_gpu_pool" {
