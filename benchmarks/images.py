@@ -29,7 +29,7 @@ from rich.console import Console
 from images import base as bases
 from images import build as builder
 from images import engine
-from images.catalogue import IMAGES, Image, named
+from images.catalogue import Image, named
 from slipway.package import Package, read_golden
 
 ROOT = Path(__file__).parent.parent
@@ -55,11 +55,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=Path, required=True, help="a model package of movies")
     parser.add_argument("--cold", nargs="*", default=[], metavar="IMAGE", help="build these anew first")
+    parser.add_argument("--images", nargs="*", default=[], metavar="IMAGE", help="these only")
     parser.add_argument("--starts", type=int, default=STARTS)
     options = parser.parse_args()
     console = Console()
     rows = []
-    for image in IMAGES:
+    for image in named(options.images):
         console.print(f"{image.name} …")
         rows.append(measure(image, cold=image.name in options.cold))
         console.print(rows[-1], highlight=False)
