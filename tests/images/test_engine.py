@@ -29,7 +29,7 @@ def test_without_podman_the_packages_are_named(monkeypatch, tmp_path):
         ("write /var/tmp/x: no space left on device", "the disk is full"),
         ("error: Hash mismatch for `numpy==2.4.0`", "not the one that was locked"),
         ("Error: creating build container: slipway-base: image not known", "python -m images base"),
-        ("dial tcp: dns error: failed to lookup pypi.org", "check the network"),
+        ("dial tcp: dns error: failed to lookup pypi.org", "the network"),
         ("something that nobody has seen", ""),
     ],
 )
