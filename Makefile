@@ -8,7 +8,7 @@ PROFILE ?= demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast browser lint compile lock clean
+.PHONY: help install demo test test-fast images manifests terraform-check system lint compile lock clean
 
 help: ## Show what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,20 +33,38 @@ demo: install ## Run the whole line and serve it: make demo [DATA=<folder>] [PRO
 	@$(BIN)/slipway run --workload movies --profile $(PROFILE) --data "$(DATA)"
 	@$(BIN)/slipway recommend
 
-test: install lint browser ## Lint, check types and arrows, run every test
+test: install lint system ## Lint, check types and arrows, run every test
 	@$(BIN)/slipway compile --check
 	@$(PYTEST)
 
 test-fast: install ## The tests that take seconds
 	@$(PYTEST) -m "not slow"
 
-# The dashboard's tests look at it with Chromium, which is no Python package.
-browser:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
-		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-		  echo "Installing Chromium (once) …" && \
-		  { timeout 120 apt-get update && timeout 240 apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1; } || \
-		echo "There is no Chromium here, so the dashboard's tests are skipped; on Debian and Ubuntu: sudo apt-get install chromium"
+images: install system ## Build the container images (podman and buildah): make images [ONLY="slipway-serving"]
+	@$(BIN)/python -m images base
+	@$(BIN)/python -m images build $(ONLY)
+
+manifests: install ## Hold every Kubernetes object against its schema, its rules and the others: make manifests [CRDS=<folder>]
+	@$(BIN)/slipway manifests check $(if $(CRDS),--crds "$(CRDS)")
+
+terraform-check: install ## Format, references, plans with stand-ins, policies and costs of terraform/
+	@$(BIN)/python -m pytest -q tests/terraform tests/cluster/test_plan.py tests/cluster/test_costs.py
+
+# What is no Python package, and only tests and images need: a browser for the dashboard's tests, Prometheus for the
+# rules', podman for the containers'. Where it cannot be installed those tests are skipped, and say so.
+SYSTEM := chromium prometheus prometheus-alertmanager podman buildah runc mmdebstrap
+system:
+	@missing=$$(for package in $(SYSTEM); do command -v $$package >/dev/null || echo $$package; done); \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing (once): $$(echo $$missing) …"; \
+			{ timeout 120 apt-get update && \
+			  timeout 400 env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends $$missing; \
+			} >/dev/null 2>&1 || echo "They could not be installed: the tests that need them are skipped"; \
+		else \
+			echo "Tests that need these are skipped; on Debian and Ubuntu: sudo apt-get install $$(echo $$missing)"; \
+		fi; \
+	fi
 
 lint: install ## ruff, mypy --strict on slipway/, import arrows
 	@$(BIN)/ruff format --check .
@@ -57,8 +75,9 @@ lint: install ## ruff, mypy --strict on slipway/, import arrows
 compile: install ## Write pipelines/compiled/*.yaml again
 	@$(BIN)/slipway compile
 
-lock: ## Resolve requirements.lock anew from pyproject.toml
+lock: ## Resolve requirements.lock anew from pyproject.toml, and the images' parts of it
 	@$(BIN)/uv pip compile --quiet --all-extras --upgrade pyproject.toml --output-file requirements.lock
+	@$(BIN)/python -m images lock
 
 clean: ## Stop the embedded stack and remove this checkout's state and environment
 	@test ! -x $(BIN)/slipway || $(BIN)/slipway down
