@@ -20,6 +20,7 @@ ENGINES = ("podman", "docker")
 # What a step is told: our settings, and what its libraries read.
 TOLD = ("SLIPWAY_", "AWS_", "MLFLOW_", "OMP_", "POLARS_", "RAY_", "KUBECONFIG", "PYTHONUNBUFFERED")
 PROCESSES = 4096  # processes of a step, and files that one of them may open
+GRACE = 30.0  # seconds, Kubernetes' own
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"}
 
 
@@ -116,13 +117,13 @@ class Engine:
         return self.ask("ps", "--quiet", "--all", "--filter", f"label={label}").stdout.split()
 
     def end(self, label: str) -> None:
-        """Every step gets ten seconds to clean up after itself; then its container is removed."""
+        """Every step gets as long as a pod to clean up after itself; then its container is removed."""
         found = self.labelled(label)
         for container in found:
             # The first process is KFP's shell, which as such ignores the signal that `stop` would send it alone.
             self.ask("exec", container, "sh", "-c", "kill -TERM -1", timeout=10)
         for container in found:
-            self.ask("wait", container, timeout=10)
+            self.ask("wait", container, timeout=GRACE)
         if found := self.labelled(label):
             self.ask("rm", "--force", *found, timeout=30)
 

@@ -87,6 +87,7 @@ def test_a_rebuilt_image_is_another_one_to_the_cache_and_other_code_is_told(tmp_
         ' {"org.opencontainers.image.revision": "0123"}}}]\';; esac\n'
     )
     answers.chmod(0o755)
+    monkeypatch.setattr("pipelines.fingerprint.git_commit", lambda: "4567")
     found = container.Containers(Settings(home=tmp_path, container_engine=str(answers)))
     assert found.images == {PIPELINE: "abc", TRAINING: "abc"}
     assert "built from 0123" in found.stale()
