@@ -73,8 +73,7 @@ def findings(things: list[Object], built: list[overlays.Built], definitions: Def
         definition = definitions.get(thing.group, thing.kind, thing.version)
         assert definition is not None
         celrules.check(thing, definition, rules)
-    # The shared RayCluster at its largest and a run beside it are more than the quota: then a run waits for its turn.
-    whole = [o for one in built for o in one.objects if o.kind != "RayCluster"] + things
+    whole = [o for one in built for o in one.objects] + things
     quotas = [o for o in whole if o.kind == "ResourceQuota" and o.namespace == things[0].namespace]
     found += rules.findings
     found += lints.run(Estate(tuple(whole), (*things, *quotas), overlays.ROOT.parent)).findings
