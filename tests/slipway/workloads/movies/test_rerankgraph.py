@@ -42,7 +42,7 @@ def test_it_scores_as_the_trees_do_on_the_same_features(tables, reranker, movies
             (expected,), (found,) = split(reranker.score(values), values.sizes), served.order(asked, tables)
             far += int((np.abs(found - expected) > 1e-4).sum())
             rows += candidates
-    assert far <= rows * rerankgraph.FLIPPED
+    assert far <= rows * 0.01  # rounding may send a feature over a threshold between two values a bit apart
 
 
 def test_several_cases_are_answered_as_each_alone(tables, movies_package):
@@ -69,7 +69,7 @@ def test_what_is_not_known_of_a_catalogue_is_missing_in_the_graph_too(tables, re
 
 
 def test_another_graph_than_the_rerankers_is_refused(tables, reranker, tmp_path, monkeypatch):
-    """Years of other items than the candidates'."""
+    """Popularity of other items than the candidates'."""
     right = rerankgraph._graph
 
     def wrong(trees: onnx.ModelProto, known: Tables) -> onnx.ModelProto:
@@ -77,7 +77,7 @@ def test_another_graph_than_the_rerankers_is_refused(tables, reranker, tmp_path,
         return right(trees, replace(known, items=rolled))
 
     monkeypatch.setattr(rerankgraph, "_graph", wrong)
-    with pytest.raises(PackageError, match="differs from the re-ranker"):
+    with pytest.raises(PackageError, match="differs from the re-ranker in popularity, popularity_gap_1"):
         rerankgraph.write(reranker, tables, tmp_path / "reranker.onnx")
     assert not list(tmp_path.iterdir())
 
