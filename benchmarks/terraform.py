@@ -10,10 +10,10 @@ configuration is complete, in order and reversible, not that AWS takes its value
 
 import argparse
 import json
-import logging
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -160,19 +160,19 @@ class Account:
 
 @contextmanager
 def account(terraform: Terraform, home: Path) -> Iterator[Account]:
-    """moto's server on a free port of the loopback, empty but for the bucket of states."""
-    from moto.server import ThreadedMotoServer
-
-    # EKS' roles attach AWS' own policies, which moto loads only when it is asked to.
-    os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
+    """moto in a process of its own, on a free port of the loopback; empty but for the bucket of states."""
     tree = home / "terraform"
     shutil.copytree(ROOT / "terraform", tree, ignore=shutil.ignore_patterns(".terraform", "*.tfstate*"))
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # EKS' roles attach AWS' own policies, which moto loads only when it is asked to.
+    environment = os.environ | {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
+        wait_for(port, server)
+        endpoint = f"http://127.0.0.1:{port}"
         keys = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
         suffix = {"TF_VAR_suffix": SUFFIX, "TF_VAR_region": REGION, "AWS_REGION": REGION}
         found = Account(Terraform(terraform.environment | keys | suffix), tree, endpoint)
@@ -180,7 +180,19 @@ def account(terraform: Terraform, home: Path) -> Iterator[Account]:
         found.client("s3").create_bucket(Bucket=STATE, CreateBucketConfiguration=place)
         yield found
     finally:
-        server.stop()
+        server.terminate()
+        server.wait()
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    """Until somebody listens there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TerraformError(f"moto does not listen on {port}: python -m moto.server says why")
 
 
 def resources(plan: dict[str, Any]) -> Counter[str]:
@@ -364,8 +376,8 @@ def priced(plans: dict[str, list[dict[str, Any]]]) -> str:
             *sources,
             "",
             paragraph(
-                """¹ AWS' list price as it has long been; no source of 2026 was at hand to confirm it. Look again before
-                relying on it."""
+                """¹ AWS' list price as it has long been; no page of 2026 was at hand to date it. Look again before relying on
+                it."""
             ),
             "",
         ]
@@ -390,7 +402,9 @@ def report(version: str, lines: list[str], passed: dict[str, int]) -> None:
                 "",
                 *lines,
                 "",
-                f"Tests of the modules (`terraform test`, mocked provider): {sum(passed.values())} passed ({tests}).",
+                paragraph(
+                    f"Tests of the modules (`terraform test`, mocked provider): {sum(passed.values())} passed ({tests})."
+                ),
                 "",
             ]
         )

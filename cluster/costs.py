@@ -127,7 +127,7 @@ class Estimate:
 
     @property
     def unsure(self) -> float:
-        """Dollars that rest on prices no source of this year confirmed."""
+        """Dollars that rest on prices with no page at hand that dates them."""
         return sum(line.usd for line in self.lines if not line.sure)
 
 
@@ -242,7 +242,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(table(result, prices))
-    print(f"\n¹ not confirmed by a source this year: {result.unsure:,.0f} of {result.usd:,.0f} USD; {prices.region}")
+    print(
+        f"\n¹ on prices with no page at hand that dates them: {result.unsure:,.0f} of {result.usd:,.0f} USD; {prices.region}"
+    )
     return 0
 
 
