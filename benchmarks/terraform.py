@@ -376,8 +376,8 @@ def priced(plans: dict[str, list[dict[str, Any]]]) -> str:
             *sources,
             "",
             paragraph(
-                """¹ AWS' list price as it has long been; no page of 2026 was at hand to date it. Look again before relying on
-                it."""
+                """¹ AWS' list price as it has long been; no page of 2026 was at hand to date it. Look again before
+                relying on it."""
             ),
             "",
         ]
@@ -403,7 +403,8 @@ def report(version: str, lines: list[str], passed: dict[str, int]) -> None:
                 *lines,
                 "",
                 paragraph(
-                    f"Tests of the modules (`terraform test`, mocked provider): {sum(passed.values())} passed ({tests})."
+                    f"""Tests of the modules (`terraform test`, mocked provider): {sum(passed.values())} passed
+                    ({tests})."""
                 ),
                 "",
             ]

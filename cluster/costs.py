@@ -242,9 +242,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(table(result, prices))
-    print(
-        f"\n¹ on prices with no page at hand that dates them: {result.unsure:,.0f} of {result.usd:,.0f} USD; {prices.region}"
-    )
+    unsure = f"{result.unsure:,.0f} of {result.usd:,.0f} USD"
+    print(f"\n¹ on prices with no page at hand that dates them: {unsure}; {prices.region}")
     return 0
 
 
