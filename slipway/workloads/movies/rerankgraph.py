@@ -239,7 +239,7 @@ def _check(reranker: Reranker, tables: Tables, content: bytes) -> None:
         lists = _drawn(rng, items, 1 + case % (RECENT + 5), min(items, 1 + case * CANDIDATES // CASES))
         score, rows = session.run(["score", ROWS], case_inputs(lists, tables, 0))
         expected = matrix(lists, tables)
-        wrong = [name for name, column in zip(FEATURES, _far(rows, expected.values).any(axis=0), strict=True) if column]
+        wrong = [FEATURES[column] for column in np.flatnonzero(_far(rows, expected.values).any(axis=0))]
         own = Matrix(rows, expected.sizes, rows[:, FEATURES.index("combined")])
         if wrong or _far(score, reranker.score(own)).any():
             raise PackageError(
