@@ -11,13 +11,13 @@ def mmr(score: Scores, vectors: Scores, weight: float, k: int) -> IntArray:
 
     Each next one has the largest (1 - weight) * score - weight * (its largest cosine to those chosen before), with the
     scores scaled to 0..1 (Carbonell & Goldstein 1998). weight 0 is the order of the scores; ties keep their order.
-    vectors: (C, d), any length; a zero vector is like nothing.
+    vectors: (C, d) of length 1; a zero vector is like nothing.
     """
     k = min(k, len(score))
     if weight == 0 or k < 2:
         return np.argsort(-score, kind="stable")[:k].astype(np.int64)
-    unit = vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), np.float32(1e-12))
-    cosines = weight * (unit @ unit.T)
+    cosines = vectors @ vectors.T
+    cosines *= weight
     low, high = float(score.min()), float(score.max())
     relevance = (score - low) * ((1 - weight) / max(high - low, 1e-12))
     alike = np.full(len(score), -weight, dtype=np.float32)

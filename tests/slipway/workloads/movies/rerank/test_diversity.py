@@ -3,7 +3,7 @@ import numpy as np
 from slipway.workloads.movies.rerank.diversity import mmr
 
 SCORE = np.array([0.5, 3.0, 2.9, 1.0], dtype=np.float32)
-VECTORS = np.array([[0, 1], [1, 0], [2, 0], [0, 3]], dtype=np.float32)
+VECTORS = np.array([[0, 1], [1, 0], [1, 0], [0, 1]], dtype=np.float32)
 
 
 def test_without_weight_it_is_the_order_of_the_scores() -> None:
@@ -17,6 +17,7 @@ def test_with_weight_the_double_of_the_first_falls_behind_what_differs() -> None
 def test_a_shorter_order_begins_a_longer_one() -> None:
     rng = np.random.default_rng(0)
     score, vectors = rng.normal(size=40).astype(np.float32), rng.normal(size=(40, 5)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     whole = mmr(score, vectors, 0.4, 40)
     assert sorted(whole.tolist()) == list(range(40))
     assert mmr(score, vectors, 0.4, 7).tolist() == whole[:7].tolist()
