@@ -93,13 +93,13 @@ def write(reranker: Reranker, tables: Tables, path: Path) -> None:
 def _graph(trees: onnx.ModelProto, tables: Tables) -> onnx.ModelProto:
     b = _Builder()
     width = b.op("Shape", "candidates")
-    known: dict[str, str] = {}  # name of a feature → the block that holds it, in the order of the blocks' rows
     blocks: list[str] = []
+    known: list[str] = []  # features, in the order of the blocks' rows
 
     def block(tensor: str, *names: str) -> None:
         """tensor: (len(names), C)."""
         blocks.append(tensor)
-        known.update(dict.fromkeys(names, tensor))
+        known.extend(names)
 
     def nothing(*names: str) -> str:
         shape = b.op("Concat", b.ints(len(names)), width, axis=0)
@@ -118,7 +118,7 @@ def _graph(trees: onnx.ModelProto, tables: Tables) -> onnx.ModelProto:
     block(b.op("Gather", b.constant(PROPOSERS), bits, axis=1), *sources)
 
     assert sorted(known) == sorted(FEATURES)
-    order = [list(known).index(name) for name in FEATURES]
+    order = [known.index(name) for name in FEATURES]
     columns = b.op("Gather", b.op("Concat", *blocks, axis=0), b.ints(*order), axis=0)
     b.nodes.append(helper.make_node("Transpose", [columns], [ROWS], perm=[1, 0]))
     tree = onnx.NodeProto()

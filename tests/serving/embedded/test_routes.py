@@ -240,6 +240,10 @@ def test_grpc_is_split_copied_refused_and_tried_again_as_http_is(ingress: Run) -
             before = len(servicers[1].asked)
             assert {await call() for _ in range(20)} == {"m-1"}
             await until(lambda: len(servicers[1].asked) == before + 20)
+            assert {one.get("x-slipway-traffic") for one in servicers[1].asked[before:]} == {"shadow"}
+            assert not any("x-slipway-traffic" in one for one in servicers[0].asked), (
+                "of what people asked nobody says so"
+            )
             assert (await here.gateway.stats())["default.m-2"].shadow.requests == 20
 
             await here.gateway.apply(upstreams, [split])
