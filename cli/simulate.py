@@ -257,7 +257,9 @@ def _address(env: Settings, url: str | None, host: str | None, allow_remote: boo
     else:
         base, headers = address(url)
     ensure_local(base, allow_remote)
-    return base, {**headers, **({"Host": host} if host else {}), **env.authorization()}
+    # The token is this machine's ingress's: another machine does not get it.
+    own = {} if allow_remote else env.authorization()
+    return base, {**headers, **({"Host": host} if host else {}), **own}
 
 
 @contextlib.contextmanager

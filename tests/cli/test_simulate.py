@@ -3,9 +3,10 @@
 import pytest
 from typer.testing import CliRunner
 
+from cli import simulate as simulation
 from cli.main import app
 from slipway.errors import ConfigError, NotRunningError, SlipwayError
-from slipway.settings import settings
+from slipway.settings import Settings, settings
 
 TINY = ["--set", "simulate.users=300", "--set", "simulate.items=200", "--set", "simulate.shelves=16"]
 
@@ -68,3 +69,11 @@ def test_data_and_history_of_the_same_world(home):
     assert "2 days into the lake (tiny): 204 items" in filled.stdout
     again = simulate("traffic", "--offline", "2", "--data-set", "tiny", *TINY)
     assert "was written before" in again.stdout
+
+
+def test_the_token_of_this_machines_ingress_goes_to_nobody_else():
+    env = Settings(edge_token="a-token-of-sixteen")
+    _, headers = simulation._address(env, "http://127.0.0.1:9", None, allow_remote=False)
+    assert headers["authorization"] == "Bearer a-token-of-sixteen"
+    _, headers = simulation._address(env, "http://192.0.2.1", None, allow_remote=True)
+    assert "authorization" not in headers
