@@ -316,7 +316,7 @@ def test_by_the_command_line_with_an_edit_by_kubectl_and_a_killed_controller(
             slipway("approve")
         eventually(lambda: "100,000 requests seen" in slipway("status"), 30)
         os.kill(int(state().holder.split()[2]), signal.SIGKILL)
-        assert "driven by nobody" in slipway("status")
+        eventually(lambda: "driven by nobody" in slipway("status"), 10, "the kill takes a moment")
         rolling.embedded.kubectl("patch", "isvc", "movies", "--type", "merge", "-p", ZERO.replace("0", "100"))
         assert "goes on" in slipway("resume", "--every", "0.2")
         eventually(lambda: state().phase is Phase.PAUSED, 30)
