@@ -73,15 +73,48 @@ def test_servers_are_of_the_versions_that_clients_are_of() -> None:
     assert images == {f"ghcr.io/mlflow/mlflow:v{pinned('mlflow')}-full"}
 
 
-RELEASED = ("cert-manager", "external-secrets", "gateway-api", "kserve", "kuberay", "kubeflow-pipelines", "strimzi")
+# Application → the source of cluster/crds.yaml whose definitions its objects are held against.
+RELEASED = {
+    "cert-manager": "cert-manager",
+    "external-secrets": "external-secrets",
+    "gateway-api": "gateway-api",
+    "keda": "keda",
+    "kserve": "kserve",
+    "kubeflow-pipelines": "kubeflow-pipelines",
+    "kuberay": "kuberay",
+    "prometheus": "prometheus-operator",
+    "strimzi": "strimzi",
+}
+ROW = re.compile(r"^\| ([\w-]+)( \(standard\))? \| ([\w./-]+) \| ([\w.]+) \| ([\w.–]+) \| ", re.MULTILINE)
 
 
-@pytest.mark.parametrize("source", RELEASED)
-def test_controllers_are_of_the_release_whose_definitions_are_checked(source: str) -> None:
-    found = objects("infrastructure/controllers") + objects("infrastructure/configuration")
-    application = one(found, "Application", source)
-    tag = yaml.safe_load((REPOSITORY / "cluster/crds.yaml").read_text())["sources"][source]["tag"]
-    assert application["spec"]["source"]["targetRevision"].removeprefix("v") == tag.removeprefix("v")
+def versions() -> dict[tuple[str, str], tuple[str, str]]:
+    """(Application, chart or path) → (version, what it brings), as the page says; with what standard has instead."""
+    page = (ROOT / "infrastructure" / "README.md").read_text()
+    return {(name + instead, what): (version, brings) for name, instead, what, version, brings in ROW.findall(page)}
+
+
+@pytest.mark.parametrize("application", RELEASED)
+def test_controllers_are_of_the_release_whose_definitions_are_checked(application: str) -> None:
+    pins = yaml.safe_load((REPOSITORY / "cluster/crds.yaml").read_text())
+    [brings] = {said for (name, _), (_, said) in versions().items() if name == application}
+    assert brings.removeprefix("v") == pins["sources"][RELEASED[application]]["tag"].removeprefix("v")
+
+
+def test_the_autoscaler_of_nodes_is_of_the_version_of_kubernetes() -> None:
+    kubernetes = yaml.safe_load((REPOSITORY / "cluster/crds.yaml").read_text())["kubernetes"]
+    assert versions()["cluster-autoscaler", "cluster-autoscaler"][1].startswith(f"{kubernetes}.")
+
+
+def test_the_page_of_versions_has_every_chart_that_is_installed_and_no_other() -> None:
+    found = {}
+    for folder, mark in (("controllers", ""), ("configuration", ""), ("standard", " (standard)")):
+        for application in (d for d in objects(f"infrastructure/{folder}") if d["kind"] == "Application"):
+            for source in application["spec"].get("sources") or [application["spec"]["source"]]:
+                what, version = source.get("chart") or source["path"], source["targetRevision"]
+                if not mark or version != found.get((application["metadata"]["name"], what)):
+                    found[application["metadata"]["name"] + mark, what] = version
+    assert found == {one: version for one, (version, _) in versions().items()}
 
 
 def test_every_repository_of_a_controller_is_allowed_and_every_version_pinned() -> None:
