@@ -84,6 +84,12 @@ class OnlineStore:
     def views(self) -> list[str]:
         return sorted(self._views)
 
+    def limit(self, seconds: float) -> bool:
+        """From now on a read ends by itself after so many seconds. False where Feast's store cannot promise it."""
+        limit = getattr(self._store, "limit", None)
+        with repository.failing("opened"):
+            return limit is not None and limit(self._config, seconds)
+
     def read(self, view: str, ids: Sequence[int], now: datetime | None = None) -> list[Row | None]:
         """One row per id, in their order; None for an entity that is unknown or whose row is older than the TTL.
 

@@ -13,8 +13,12 @@ from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreCo
 from feast.utils import make_tzaware
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 from pydantic import Field
+from redis import ConnectionError as GoneError
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 
 Row = tuple[Any, dict[str, Any], datetime, datetime | None]
 Read = tuple[datetime | None, dict[str, Any] | None]
@@ -33,11 +37,24 @@ class TimedRedisOnlineStore(RedisOnlineStore):  # type: ignore[misc]
         if not self._client:
             client = super()._get_client(online_store_config)
             _, given = self._parse_connection_string(online_store_config.connection_string)
-            for name in ("socket_timeout", "socket_connect_timeout"):
+            for name in TIMEOUTS:
                 client.get_connection_kwargs()[name] = given.get(name, online_store_config.timeout)
-            # One more try at once: a connection that a restarted server closed is found out by using it.
-            client.set_retry(Retry(NoBackoff(), 1))
+            # One more try at once: a connection that a restarted server closed is found out by using it. A server that
+            # lets us wait is not asked again: the time is over.
+            client.set_retry(Retry(NoBackoff(), 1, supported_errors=(GoneError,)))
         return self._client
+
+    def limit(self, config: Any, seconds: float) -> bool:
+        """Answers take so long at most, and connecting, which the first of them does, as long once more. False for a
+        cluster: its nodes have connections of their own.
+        """
+        client = self._get_client(config.online_store)
+        if not isinstance(client, Redis):
+            return False
+        given = client.get_connection_kwargs()
+        given.update({name: min(given[name], seconds) for name in TIMEOUTS})
+        client.connection_pool.disconnect()  # what was opened before has its old limits
+        return True
 
     def read_views(self, config: Any, tables: Sequence[Any], keys: Sequence[Sequence[Any]]) -> list[list[Read]]:
         """`online_read` of several views, each with its keys, in one round trip."""

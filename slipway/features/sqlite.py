@@ -38,6 +38,11 @@ class HomeSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
         connection = super()._get_conn(config)
         return connection  # type: ignore[no-any-return]
 
+    def limit(self, config: Any, seconds: float) -> bool:
+        """A local file waits for nothing but other processes' locks."""
+        self._get_conn(config).execute(f"PRAGMA busy_timeout = {max(1, round(seconds * 1000))}")
+        return True
+
     def update(self, config: Any, tables_to_delete: Any, tables_to_keep: Any, *rest: Any, **named: Any) -> None:
         super().update(config, tables_to_delete, tables_to_keep, *rest, **named)
         connection = self._get_conn(config)

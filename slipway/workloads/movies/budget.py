@@ -5,10 +5,11 @@ model, store or answer.
     ranker    session.run of the ranker                                   counts, then popularity
     rerank    session.run of the re-ranker's trees                        ranker and counts, linearly
 
-A store is asked in another thread, which is left behind when it is late: its own time limit ends it. A graph runs in
-the request's thread, because every hand-over waits for a core on a busy machine; when it is late it is told to end, and
-ONNX Runtime does so before its next node. What is lost again and again is paused, and tried by one request now and
-then. Without limits (offline, and for golden answers) every part takes as long as it takes.
+Every hand-over to another thread waits for a core on a busy machine, so that what can end by itself is asked in the
+request's thread: a graph, which is told when it is late and ends before its next node, and a store that keeps a time
+limit. Any other store is asked in another thread, which is left behind when it is late. What is lost again and again is
+paused, and tried by one request now and then. Without limits (offline, and for golden answers) every part takes as long
+as it takes.
 """
 
 import logging
@@ -115,11 +116,15 @@ class Guard:
     def limit(self, seconds: float, threads: ThreadPoolExecutor) -> None:
         self._limit, self._threads = seconds, threads
 
-    def run(self, clock: Clock, work: Callable[..., T], *arguments: Any) -> T:
-        """In another thread, left behind when it is late. Raises LostError."""
+    @property
+    def seconds(self) -> float:
+        return self._limit
+
+    def run(self, clock: Clock, work: Callable[..., T], *arguments: Any, ends: bool = False) -> T:
+        """ends: within the limit by itself; else it runs in another thread, left behind when late. Raises LostError."""
         begun, deadline = self._begin(clock)
-        if self._threads is None:
-            return self._here(clock, begun, work, *arguments)
+        if self._threads is None or ends:
+            return self._here(clock, begun, deadline, work, *arguments)
         future = self._threads.submit(work, *arguments)
         try:
             found = future.result(deadline - begun)
@@ -137,7 +142,7 @@ class Guard:
         """A graph, in this thread. Raises LostError."""
         begun, deadline = self._begin(clock)
         if self._threads is None:
-            return self._here(clock, begun, graph.run, names, feed)
+            return self._here(clock, begun, deadline, graph.run, names, feed)
         options = onnxruntime.RunOptions()
         WATCH.begin(options, deadline)
         try:
@@ -167,11 +172,12 @@ class Guard:
             raise self.miss(clock, Cause.LATE)
         return begun, deadline
 
-    def _here(self, clock: Clock, begun: float, work: Callable[..., T], *arguments: Any) -> T:
+    def _here(self, clock: Clock, begun: float, deadline: float, work: Callable[..., T], *arguments: Any) -> T:
         try:
             found = work(*arguments)
         except Exception as error:
-            raise self.miss(clock, Cause.FAILED, error) from error
+            cause = Cause.LATE if time.perf_counter() >= deadline else Cause.FAILED
+            raise self.miss(clock, cause, error) from error
         finally:
             clock.timed(self.part, begun)
         self.hit()

@@ -46,6 +46,9 @@ class History(Protocol):
 
 
 class Reader(Protocol):
+    def limit(self, seconds: float) -> bool:
+        """From now on a read ends by itself after so many seconds. False where this store cannot promise it."""
+
     def read_histories(self, users: Sequence[int]) -> Sequence[History]:
         """One history per user, empty for an unknown one. Raises FeatureStoreError."""
 
@@ -71,6 +74,7 @@ class Recent:
         self.until = until
         self._guard = guard
         self._reader: Reader | None = None
+        self._ends = False
         self._said = ""
 
     def connect(self, open_store: Callable[[], Reader]) -> None:
@@ -84,14 +88,16 @@ class Recent:
         if self._reader is None or self.until is None:
             return nothing, Features.PACKAGE
         try:
-            histories = self._guard.run(clock, self._reader.read_histories, users.tolist())
+            histories = self._guard.run(clock, self._reader.read_histories, users.tolist(), ends=self._ends)
         except LostError:  # whatever a store does, the request is answered
             return nothing, Features.LATE
         return [history.items[history.times > self.until] for history in histories], Features.ONLINE
 
     def _open(self, open_store: Callable[[], Reader]) -> bool:
         try:
-            self._reader = open_store()
+            reader = open_store()
+            self._ends = reader.limit(self._guard.seconds)
+            self._reader = reader
         except SlipwayError as error:
             if self._said != error.message:
                 log.info("answering from the package alone: %s → %s", error.message, error.remedy)

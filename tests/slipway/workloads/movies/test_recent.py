@@ -1,5 +1,6 @@
 """What happened since the package changes the answer; a store that is away does not."""
 
+import threading
 import time
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +10,7 @@ import pytest
 from slipway.errors import StorageError
 from slipway.settings import settings
 from slipway.workloads.movies import budget, recent
+from slipway.workloads.movies.budget import Budget
 from slipway.workloads.movies.predictor import MoviesPredictor
 
 NOBODY = 999_999_999
@@ -22,19 +24,30 @@ class Did:
 
 @dataclass
 class Store:
-    """Everything that a user did, by user; asks counts the reads, down makes them fail."""
+    """Everything that a user did, by user; asks counts the reads, down makes them fail after `slow` seconds. ends: it
+    promises to keep its limit.
+    """
 
     known: dict[int, Did] = field(default_factory=dict)
     down: bool = False
     failure: Exception = field(default_factory=lambda: StorageError("the store is down", "start it"))
     asks: int = 0
+    slow: float = 0.0
+    ends: bool = False
+    thread: int = 0
 
     def did(self, user: int, items: list[int], times: list[int]) -> None:
         self.known[user] = Did(np.array(items, dtype=np.int64), np.array(times, dtype=np.int64))
 
+    def limit(self, seconds):
+        self.slow = min(self.slow, seconds) if self.ends else self.slow
+        return self.ends
+
     def read_histories(self, users):
         self.asks += 1
+        self.thread = threading.get_ident()
         if self.down:
+            time.sleep(self.slow)
             raise self.failure
         return [self.known.get(user, Did(np.empty(0, np.int64), np.empty(0, np.int64))) for user in users]
 
@@ -110,6 +123,18 @@ def test_a_store_that_fails_is_left_alone_for_a_moment(predictor, store, movies_
     after = ask(predictor, user).notes
     assert after["features"] == "online"
     assert "lost" not in after
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_store_that_keeps_its_limit_is_asked_here_and_any_other_is_left_behind(movies_package, ends):
+    store = Store(down=True, slow=3.0, ends=ends)
+    opened = replace(MoviesPredictor.open(movies_package.package), data_set="here")
+    limits = Budget(features=0.1, ranker=10, rerank=10, total=30)
+    opened.connect({"here": store}.__getitem__, limits)
+    answer = ask(opened, movies_package.users[5])
+    assert dict(answer.lost) == {"features": "late"}
+    assert 0.1 <= answer.stages["features"] < 3
+    assert (store.thread == threading.get_ident()) is ends
 
 
 def test_a_store_that_cannot_be_opened_is_tried_again(movies_package, monkeypatch, store):
