@@ -1,7 +1,7 @@
 """What the embedded KServe serves, on the screen: its status, and one user's recommendations with titles."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -48,6 +48,30 @@ def show_status(console: Console, env: Settings) -> None:
         ready = "True" if service.ready == "True" else f"{service.ready}: {service.message}"
         table.add_row(f"{service.namespace}/{service.name}", ready, traffic, httpx.URL(service.url).host)
     console.print(table if services else "No InferenceService yet: run slipway run")
+    if services:
+        console.print(_revisions(env, services))
+
+
+def _revisions(env: Settings, services: Sequence[stack.Service]) -> Table:
+    """What `kubectl get pods` would tell: how many replicas answer of how many, and how often they restarted."""
+    table = Table("revision", "traffic", "ready", "status", "restarts", "memory", "since", title="Revisions")
+    table.title_justify = "left"
+    now = time.time()
+    for service in services:
+        for one in stack.revisions(env, service):
+            memory = f"{one.memory / 1e6:.0f} MB" if one.memory else ""
+            since = "" if one.since is None else _span(now - one.since)
+            copies = f"{one.ready}/{one.wanted}"
+            table.add_row(one.name, f"{one.percent} %", copies, one.phase, str(one.restarts), memory, since)
+    return table
+
+
+def _span(seconds: float) -> str:
+    """As kubectl's AGE: the largest unit alone."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
 
 
 @dataclass(frozen=True)

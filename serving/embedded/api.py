@@ -189,8 +189,9 @@ class Api:
         if request.method == "PATCH":
             return self._store(request, resource, _patched(request, stored, body))
         if request.method == "DELETE":
-            gone = stored if request.query_params.getlist("dryRun") else None
-            return JSONResponse(self._dressed(resource, gone or self.state.delete(resource.plural, namespace, name)))
+            _check_preconditions(stored, body)
+            gone = stored if _is_dry(request, body) else self.state.delete(resource.plural, namespace, name)
+            return JSONResponse(self._dressed(resource, gone))
         return self._answer(request, resource, stored)
 
     async def status(self, request: Request, resource: Resource) -> Response:
@@ -203,6 +204,8 @@ class Api:
             raise ApiError(422, "Invalid", "status must be an object")
         stored["metadata"]["resourceVersion"] = _metadata(wanted).get("resourceVersion", "")
         kept = stored | {"status": wanted.get("status", {})}
+        if _is_dry(request):
+            return self._answer(request, resource, kept)
         return self._answer(request, resource, self.state.put(resource.plural, kept, status=True))
 
     def _store(self, request: Request, resource: Resource, wanted: Object, code: int = 200) -> Response:
@@ -213,7 +216,7 @@ class Api:
             or path.get("name", wanted["metadata"]["name"]) != (wanted["metadata"]["name"])
         ):
             raise ApiError(400, "BadRequest", "the name and namespace of the object and of the URL differ")
-        if request.query_params.getlist("dryRun"):
+        if _is_dry(request):
             return self._answer(request, resource, wanted, code)
         return self._answer(request, resource, self.state.put(resource.plural, wanted), code)
 
@@ -291,10 +294,23 @@ def _metadata(wanted: Object) -> Object:
 
 
 async def _sent(request: Request) -> Any:
-    """The body of a PUT or PATCH, else None."""
-    if request.method not in ("PUT", "PATCH"):
+    """The body of a PUT, PATCH or DELETE (its options), else None."""
+    if request.method not in ("PUT", "PATCH", "DELETE"):
         return None
     return await _body(request, list if _content_type(request) == "application/json-patch+json" else dict)
+
+
+def _is_dry(request: Request, options: Object | None = None) -> bool:
+    """options: of a deletion, where kubectl says it in the body."""
+    return bool(request.query_params.getlist("dryRun") or (options and options.get("dryRun")))
+
+
+def _check_preconditions(stored: Object, options: Object) -> None:
+    """Of DeleteOptions. Raises ConflictError."""
+    wanted = options.get("preconditions")
+    for field in ("uid", "resourceVersion"):
+        if isinstance(wanted, dict) and wanted.get(field) not in (None, stored["metadata"][field]):
+            raise ConflictError(f"the {field} in the precondition is not the object's, {stored['metadata'][field]}")
 
 
 def _patched(request: Request, stored: Object, body: Any) -> Object:
@@ -317,6 +333,8 @@ async def _body(request: Request, kind: type = dict) -> Any:
         data += chunk
         if len(data) > MAX_BODY:
             raise ApiError(413, "RequestEntityTooLarge", f"an object may have at most {MAX_BODY:,} bytes")
+    if not data and request.method == "DELETE":
+        return {}
     try:
         # JSON is YAML, and json is faster and stricter where it is JSON.
         parsed = json.loads(data) if "json" in _content_type(request) else yaml.safe_load(data)

@@ -60,8 +60,18 @@ class Collector:
         found = {r.name: (self._meters.get(name, Meter()), r) for name, r in revisions.items()}
         return {
             "revisions": {name: meter.document() | {"restarts": r.restarts} for name, (meter, r) in found.items()},
+            "copies": {name: _copies(r) for name, (_, r) in found.items()},
             "replicas": {name: [_replica(one) for one in r.replicas] for name, (_, r) in found.items()},
         }
+
+
+def _copies(revision: Revision) -> dict[str, Any]:
+    """wanted: 0 where nobody asks for the revision, as a deployment that is scaled to 0."""
+    return {
+        "phase": revision.phase.value,
+        "ready": sum(one.phase is Phase.READY for one in revision.replicas),
+        "wanted": len(revision.replicas) if revision.running else 0,
+    }
 
 
 def _replica(replica: Replica) -> dict[str, Any]:

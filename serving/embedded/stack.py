@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -26,8 +27,10 @@ from serving.embedded.supervisor import api_url, folders, kubeconfig, listening,
 from slipway.errors import NotRunningError, PortInUseError, ServingError
 from slipway.settings import Settings
 
-__all__ = ["Service", "Stack", "down", "kubeconfig", "status", "up"]
+__all__ = ["Revision", "Service", "Stack", "down", "kubeconfig", "revisions", "status", "up"]
 
+SERVICES = "/apis/serving.kserve.io/v1beta1/inferenceservices"
+METRICS = "/apis/metrics.slipway.dev/v1"
 UP = 60.0  # seconds to wait for the API and the ingress; quiet machines need 2
 DOWN = 30.0  # seconds for every server to finish before it is killed
 
@@ -40,6 +43,22 @@ class Service:
     ready: str
     message: str
     traffic: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """ready of wanted replicas answer. memory: bytes, of all of them. since: when the last one became ready, seconds
+    since the epoch; None when none is.
+    """
+
+    name: str
+    percent: int
+    phase: str
+    ready: int
+    wanted: int
+    restarts: int
+    memory: int
+    since: float | None
 
 
 @dataclass(frozen=True)
@@ -142,13 +161,41 @@ def find(settings: Settings) -> Stack:
 def status(settings: Settings) -> tuple[Stack, list[Service]]:
     """The stack and its InferenceServices. Raises NotRunningError, or ServingError when its API does not answer."""
     running = find(settings)
+    return running, [_service(found) for found in _get(settings, running, SERVICES)["items"]]
+
+
+def revisions(settings: Settings, service: Service) -> list[Revision]:
+    """What each revision of the service has running; nothing where it was deleted meanwhile. Raises as status does."""
+    path = f"{METRICS}/namespaces/{service.namespace}/inferenceservices/{service.name}"
+    document, percents = _get(settings, find(settings), path), Counter[str]()
+    if "copies" not in document:
+        return []
+    for name, percent in service.traffic:
+        percents[name] += percent
+    replicas: dict[str, list[dict[str, Any]]] = document["replicas"]
+    return [
+        Revision(
+            name,
+            percents[name],
+            **copies,
+            restarts=sum(one["restarts"] for one in replicas[name]),
+            memory=sum(one["memory"] for one in replicas[name] if one["pid"]),
+            since=max((one["since"]["Ready"] for one in replicas[name] if one["phase"] == "Ready"), default=None),
+        )
+        for name, copies in sorted(document["copies"].items())
+    ]
+
+
+def _get(settings: Settings, running: Stack, path: str) -> dict[str, Any]:
+    """Raises ServingError when its API does not answer."""
     url = api_url(settings.model_copy(update={"api_port": running.api_port}))
     try:
         with httpx.Client(timeout=5.0, trust_env=False) as client:
-            listing = client.get(f"{url}/apis/serving.kserve.io/v1beta1/inferenceservices").raise_for_status().json()
+            answer = client.get(f"{url}{path}")
+            found: dict[str, Any] = (answer if answer.status_code == 404 else answer.raise_for_status()).json()
     except httpx.HTTPError as error:
         raise ServingError(f"the embedded KServe runs but its API does not answer: {error}", "slipway down") from error
-    return running, [_service(found) for found in listing["items"]]
+    return found
 
 
 def _service(found: dict[str, Any]) -> Service:

@@ -186,7 +186,8 @@ def _find(state: State, service: Service, now: float) -> tuple[State, str]:
     """The state with the names of the revisions, and why the candidate never will be ready ("" it may)."""
     if service.fresh and not state.candidate_revision:
         if service.created and service.created == state.stable_revision:
-            return state, f"the package makes no new revision: {service.created} has it already"
+            same = f"the package makes no new revision: {service.created} has it already"
+            return state, service.failure or same  # such as a runtime that is not there
         stable = service.rolledout if service.rolledout != service.created else state.stable_revision
         state = state.model_copy(update={"candidate_revision": service.created, "stable_revision": stable})
     if service.fresh and service.failure and service.ready != service.created:

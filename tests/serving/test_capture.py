@@ -130,7 +130,7 @@ def test_an_answer_is_captured_as_it_was_given(server: Any, clean: Broker) -> No
     assert (first["package"], first["revision"]) == (live.json["model_version"], "rev-1")
     assert first["features"] == live.json["parameters"]["features"]
     assert first["fallback"] is None
-    assert 0 < first["milliseconds"] < 1000
+    assert 0.05 < first["milliseconds"] < 30_000  # and no seconds
     assert len(first["stages"]) == len(first["stage_milliseconds"])
     assert [one["request_id"] for one in shown] == ["from-the-edge", "two#0", "two#1", "v1"]
     assert shown[3]["fallback"] == "popularity"
@@ -255,7 +255,9 @@ def test_what_a_killed_server_left_on_disk_is_sent_by_the_next_and_is_in_the_lak
         events = [event("k119", 1, seen, user=1 + 3 * 39), event("nobody", 2, seen)]
         reply = server.ask({"events": events}, path="/v1/feedback")
         assert reply.json["accepted"] == 2
+        deadline = time.monotonic() + 30
         while count(server, "spooled") < 122:
+            assert time.monotonic() < deadline, "what it was asked is not on disk"
             time.sleep(0.05)
         server.process.kill()
         server.process.wait()

@@ -134,6 +134,23 @@ def test_status_is_a_subresource(client: TestClient) -> None:
 def test_dry_run_stores_nothing(client: TestClient, state: State) -> None:
     assert client.post(f"{ISVC}?dryRun=All", json=OBJECT).status_code == 201
     assert state.list("inferenceservices") == []
+    client.post(ISVC, json=OBJECT)
+    before = state.list("inferenceservices")
+    assert client.patch(f"{ISVC}/movies?dryRun=All", json={"spec": {}}, headers=MERGE).status_code == 200
+    assert client.patch(f"{ISVC}/movies/status?dryRun=All", json={"status": {}}, headers=MERGE).status_code == 200
+    assert client.delete(f"{ISVC}/movies?dryRun=All").status_code == 200
+    options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background", "dryRun": ["All"]}
+    assert client.request("DELETE", f"{ISVC}/movies", json=options).status_code == 200  # as kubectl says it
+    assert state.list("inferenceservices") == before
+
+
+def test_a_deletion_of_what_is_another_object_by_now_is_refused(client: TestClient) -> None:
+    client.post(ISVC, json=OBJECT)
+    for stale in ({"uid": "another"}, {"resourceVersion": "1"}):
+        answer = client.request("DELETE", f"{ISVC}/movies", json={"preconditions": stale})
+        assert (answer.status_code, answer.json()["reason"]) == (409, "Conflict")
+    assert client.request("DELETE", f"{ISVC}/movies", content=b"[").status_code == 400
+    assert client.delete(f"{ISVC}/movies").status_code == 200
 
 
 @pytest.mark.parametrize(

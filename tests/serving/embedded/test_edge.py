@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -143,11 +144,15 @@ def test_requests_have_limits_and_refusals_are_json(ingress: Run) -> None:
 def test_a_service_takes_so_many_requests_a_second(ingress: Run) -> None:
     async def scenario(here: Any) -> None:
         await only(here)
-        statuses = [status for status, _ in await here.many([{}] * 60, connections=4)]
-        assert statuses.count(429) >= 20
-        assert 20 <= statuses.count(200) <= 40
+        began = time.monotonic()
+        statuses = [status for status, _ in await here.many([{}] * 200, connections=4)]
+        assert statuses.count(200) + statuses.count(429) == 200
+        assert 20 <= statuses.count(200) <= 20 * (2 + time.monotonic() - began)  # what it may save up, and a start
         request = b"GET / HTTP/1.1\r\nhost: m.default.localhost\r\n\r\n"
-        status, headers, body = await raw(here.gateway.edge.port, request)
+        for _ in range(100):  # a new second may just have begun
+            status, headers, body = await raw(here.gateway.edge.port, request)
+            if status == 429:
+                break
         assert (status, headers["retry-after"]) == (429, "1")
         assert json.loads(body) == {"error": "more requests a second than this service takes"}
         await asyncio.sleep(1.1)

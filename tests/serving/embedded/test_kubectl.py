@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ def test_diff_explain_and_watch(serving: Any, eventually: Callable[..., None], t
         command = ["kubectl", "--kubeconfig", str(stack.kubeconfig(serving.settings)), "get", "isvc", "-w"]
         watch = subprocess.Popen(command, stdout=output)
     try:
-        time.sleep(0.5)
+        eventually(lambda: "movies-00001" in seen.read_text())  # it watches
         serving.kubectl("apply", "-f", "-", stdin=changed)
         eventually(lambda: "movies-00002" in seen.read_text())
     finally:

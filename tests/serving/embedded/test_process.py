@@ -30,7 +30,7 @@ def test_stop_kills_what_ignores_sigterm(tmp_path: Path) -> None:
 
     code, seconds = asyncio.run(scenario())
     assert code == -9
-    assert 0.3 <= seconds < 5
+    assert 0.3 <= seconds < 30  # it would have gone on for 60
 
 
 def test_the_log_keeps_the_last_words(tmp_path: Path) -> None:

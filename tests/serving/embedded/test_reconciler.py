@@ -32,15 +32,16 @@ def test_a_killed_envoy_is_started_again(serving: Any, eventually: Callable[...,
 
     def answers() -> bool:
         try:
-            return bool(serving.ask()[0] == 200)
+            return envoy.pid not in {p.pid for p in serving.processes()} and bool(serving.ask()[0] == 200)
         except OSError:
             return False
 
     eventually(answers)
 
 
-def test_ready_means_the_model_and_not_the_server(serving: Any) -> None:
+def test_ready_means_the_model_and_not_the_server(serving: Any, eventually: Callable[..., None]) -> None:
     apply(serving.documents("never"), stack.kubeconfig(serving.settings))
+    eventually(lambda: "is starting" in serving.condition().get("message", ""))
     with pytest.raises(NotReadyError, match="movies-00001 is starting"):
         wait_ready("movies", "default", 2, stack.kubeconfig(serving.settings))
     assert serving.ask()[0] == 503

@@ -4,11 +4,14 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 
+from cli.serving import show_status
 from serving.embedded import stack
 from serving.embedded.supervisor import api_url
 from slipway.deployment import apply, wait_ready
@@ -21,6 +24,20 @@ def replicas(serving: Any, revision: str = "movies-00001") -> list[dict[str, Any
     assert found["revisions"][revision]["restarts"] == sum(one["restarts"] for one in found["replicas"][revision])
     listed: list[dict[str, Any]] = found["replicas"][revision]
     return listed
+
+
+def counted(serving: Any) -> list[tuple[int, str, int, int, int]]:
+    """What `slipway status` counts: percent, phase, ready, wanted and restarts of each revision."""
+    (service,) = stack.status(serving.settings)[1]
+    found = stack.revisions(serving.settings, service)
+    return [(one.percent, one.phase, one.ready, one.wanted, one.restarts) for one in found]
+
+
+def shown(serving: Any) -> str:
+    console = Console(file=StringIO(), width=120)
+    show_status(console, serving.settings)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
 
 
 def pids(serving: Any, count: int = 40) -> Counter[int]:
@@ -40,10 +57,11 @@ def test_a_replica_that_ends_or_hangs_is_replaced_while_the_other_answers(
     os.kill(first, signal.SIGKILL)
     pids(serving)  # all answered
     assert serving.condition()["status"] == "True"  # as in Knative: one that answers is enough
-    eventually(lambda: [one["phase"] for one in replicas(serving)] == ["Ready", "Ready"])
+    eventually(lambda: counted(serving) == [(100, "Ready", 2, 2, 1)])  # the kill takes a moment to be seen
     assert [one["restarts"] for one in replicas(serving)] == [1, 0]
     os.kill(second, signal.SIGSTOP)
     eventually(lambda: replicas(serving)[1]["phase"] == "Unready")
+    assert "1/2" in shown(serving)
     third = replicas(serving)[0]["pid"]
     eventually(lambda: set(pids(serving, 10)) == {third})  # no new requests for who hangs
     eventually(lambda: [one["restarts"] for one in replicas(serving)] == [1, 1])
@@ -89,3 +107,6 @@ def test_the_stable_one_answers_for_a_canary_that_crashes_after_100_requests(
     assert set(found) == {(200, "one"), (200, "brittle")}
     eventually(lambda: serving.condition()["status"] == "True")
     assert replicas(serving, "movies-00002")[0]["restarts"] >= 1
+    eventually(lambda: [one[:4] for one in counted(serving)] == [(50, "Ready", 1, 1)] * 2)
+    serving.deploy("brittle")
+    eventually(lambda: counted(serving)[0][:4] == (0, "Stopped", 0, 0), 30, "nobody wants the first one any more")

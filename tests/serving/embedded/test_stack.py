@@ -118,7 +118,7 @@ def test_a_killed_supervisor_costs_no_request_and_the_next_one_goes_on(
             stack.status(embedded.settings)
         gone = embedded.ask()[1]["pid"]
         os.kill(gone, signal.SIGKILL)  # while nobody looks
-        time.sleep(0.5)
+        eventually(lambda: started(gone) is None)
         assert embedded.up().pid != running.pid
         eventually(lambda: len({embedded.ask()[1]["pid"] for _ in range(40)}) == 4)
         after = {embedded.ask()[1]["pid"] for _ in range(60)}

@@ -277,3 +277,15 @@ def test_a_first_deployment_is_promoted_at_once(world: World) -> None:
     world.edit(canaryTrafficPercent=None)
     world.until(Phase.PROMOTED)
     assert world.champion == "2"
+
+
+def test_what_keeps_the_spec_from_becoming_a_revision_is_the_reason(world: World) -> None:
+    """Such as a runtime that somebody deleted: the newest revision is still the stable one."""
+    world.state = world.state.model_copy(update={"stable_revision": "movies-00001"})
+    seen = world.look()
+    assert seen.service is not None
+    for failure, reason in (("there is no ServingRuntime slipway", "no ServingRuntime"), ("", "makes no new revision")):
+        stuck = replace(seen.service, created="movies-00001", ready="movies-00001", failure=failure)
+        done = step(POLICY, world.state, replace(seen, service=stuck), None, world.now)
+        assert done.state.phase is Phase.ROLLING_BACK
+        assert reason in done.state.reason
