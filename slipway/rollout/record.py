@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from math import nan
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from slipway.errors import ObjectNotFoundError, RolloutError, StorageError
 from slipway.inferenceservice import Document
@@ -24,6 +25,9 @@ from slipway.rollout.state import Phase, State
 from slipway.storage import ObjectStore
 
 ROOT = "rollouts"
+
+Figure = Annotated[float, BeforeValidator(lambda value: nan if value is None else value)]
+"""JSON has no infinity: an end of an interval that is not known yet is null there, and NaN here."""
 
 
 class Entry(Frozen):
@@ -42,7 +46,7 @@ class Entry(Frozen):
     alias: str | None = None
     verdict: str = ""
     reasons: tuple[str, ...] = ()
-    figures: dict[str, float] = Field({})
+    figures: dict[str, Figure] = Field({})
     evidence: dict[str, Any] | None = None
     note: str = ""
 
