@@ -20,7 +20,7 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,6 +117,28 @@ def terraform_at(home: Path) -> Terraform:
     return Terraform(environment)
 
 
+@contextmanager
+def attached(terraform: Terraform, binary: Path) -> Iterator[Terraform]:
+    """A terraform whose provider was started once, instead of by each command (its seconds are the start's).
+
+    For configurations with one `provider "aws"` block: each command configures the same process anew. The provider
+    reads AWS' variables from the environment that `terraform` has now (developer.hashicorp.com/terraform/plugin/debugging).
+    """
+    process = subprocess.Popen(
+        [binary, "-debug"], env=terraform.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(r"TF_REATTACH_PROVIDERS='(.*)'", line):
+                yield Terraform(terraform.environment | {"TF_REATTACH_PROVIDERS": found[1]})
+                return
+        raise TerraformError(f"{binary} -debug did not say where it listens")
+    finally:
+        process.terminate()
+        process.communicate()
+
+
 @dataclass
 class Account:
     """An AWS account of moto's, and a copy of terraform/ whose stacks use it."""
@@ -159,8 +181,11 @@ class Account:
 
 
 @contextmanager
-def account(terraform: Terraform, home: Path) -> Iterator[Account]:
-    """moto in a process of its own, on a free port of the loopback; empty but for the bucket of states."""
+def account(terraform: Terraform, home: Path, binary: Path | None = None) -> Iterator[Account]:
+    """moto in a process of its own, on a free port of the loopback; empty but for the bucket of states.
+
+    binary: the provider, to start it once for all commands; without it each command starts its own, as a user's does.
+    """
     tree = home / "terraform"
     shutil.copytree(ROOT / "terraform", tree, ignore=shutil.ignore_patterns(".terraform", "*.tfstate*"))
     with socket.socket() as probe:
@@ -175,10 +200,12 @@ def account(terraform: Terraform, home: Path) -> Iterator[Account]:
         endpoint = f"http://127.0.0.1:{port}"
         keys = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
         suffix = {"TF_VAR_suffix": SUFFIX, "TF_VAR_region": REGION, "AWS_REGION": REGION}
-        found = Account(Terraform(terraform.environment | keys | suffix), tree, endpoint)
-        place = {"LocationConstraint": REGION}
-        found.client("s3").create_bucket(Bucket=STATE, CreateBucketConfiguration=place)
-        yield found
+        caller = Terraform(terraform.environment | keys | suffix)
+        with attached(caller, binary) if binary else nullcontext(caller) as ready:
+            found = Account(ready, tree, endpoint)
+            place = {"LocationConstraint": REGION}
+            found.client("s3").create_bucket(Bucket=STATE, CreateBucketConfiguration=place)
+            yield found
     finally:
         server.terminate()
         server.wait()

@@ -1,11 +1,12 @@
 """A terraform with its provider: from a mirror on this machine, the caller's own CLI configuration, or the registry."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.terraform import MIRROR, Terraform, TerraformError, terraform_at
+from benchmarks.terraform import MIRROR, PROVIDER, Terraform, TerraformError, attached, terraform_at
 
 ROOT = Path(__file__).parents[2] / "terraform"
 
@@ -19,20 +20,28 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 
 
 @pytest.fixture(scope="session")
-def terraform(bare: Terraform, tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    """… and with it. Without a mirror, what the registry gives once serves all folders from then on."""
-    folder = tmp_path_factory.mktemp("provider")
-    shutil.copy(ROOT / "modules" / "registry" / "versions.tf", folder)
-    try:
-        bare(folder, "init", "-input=false", "-no-color")
-    except TerraformError as error:
-        pytest.skip(f"the AWS provider is neither on this machine ({MIRROR}) nor in reach: {str(error)[-200:]}")
-    return bare
-
-
-@pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of terraform/, in which states and providers may lie."""
     copy = tmp_path_factory.mktemp("tree") / "terraform"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".terraform", "*.tfstate*"))
     return copy
+
+
+@pytest.fixture(scope="session")
+def provider(bare: Terraform, tree: Path) -> Path:
+    """The provider's binary, whose hash is the one in the lock that Git has."""
+    folder = tree / "aws" / "shared"
+    try:
+        bare(folder, "init", "-input=false", "-no-color", "-backend=false", "-lockfile=readonly")
+    except TerraformError as error:
+        if "doesn't match any of the checksums" in str(error):
+            raise
+        pytest.skip(f"the AWS provider is neither on this machine ({MIRROR}) nor in reach: {str(error)[-200:]}")
+    return next((folder / ".terraform/providers" / PROVIDER).glob("*/terraform-provider-aws_*"))
+
+
+@pytest.fixture(scope="session")
+def terraform(bare: Terraform, provider: Path) -> Iterator[Terraform]:
+    """… which runs already: its start is most of what a small command costs."""
+    with attached(bare, provider) as ready:
+        yield ready

@@ -18,8 +18,8 @@ LAKE = "slipway-staging-t1-lake"
 
 
 @pytest.fixture(scope="module")
-def aws(terraform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
-    with account(terraform, tmp_path_factory.mktemp("account")) as found:
+def aws(bare, provider: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with account(bare, tmp_path_factory.mktemp("account"), provider) as found:
         yield found
 
 
@@ -70,7 +70,7 @@ def test_destroy_takes_nothing_that_holds_data(aws: Account, storage: Path) -> N
     before = held(aws)
     # Buckets, a file system, a disk, secrets; where a slow answer made the provider ask again, moto has a disk twice.
     assert len(before) in {14, 15}
-    said = aws.terraform(storage, "destroy", "-no-color", "-auto-approve", STAGING, expect=1)
+    said = aws.terraform(storage, "destroy", "-no-color", "-auto-approve", "-refresh=false", STAGING, expect=1)
     assert "Instance cannot be destroyed" in said
     assert held(aws) == before
 
@@ -100,7 +100,7 @@ def test_a_change_by_hand_is_told_and_put_back(aws: Account, storage: Path) -> N
     assert "→ put it back by: terraform" in changed.stdout
     aws.terraform(storage, "apply", "-input=false", "-no-color", "-auto-approve", STAGING)
     assert aws.client("s3").get_bucket_versioning(Bucket=LAKE)["Status"] == "Enabled"
-    ahead = drift(aws, storage, STAGING, "-var=postgres_gb=80")
+    ahead = drift(aws, storage, STAGING, "-var=postgres_gb=80", "-refresh=false")
     assert ahead.returncode == 2
     assert 'ahead: module.storage.aws_ebs_volume.this["postgres"]: the code is not applied' in ahead.stdout
 

@@ -17,21 +17,24 @@ provider "aws" {
   skip_metadata_api_check     = true
   skip_region_validation      = true
   skip_requesting_account_id  = true
-  default_tags {
-    tags = { Project = "slipway", Environment = "staging", Suffix = "t1", ManagedBy = "terraform" }
-  }
+}
+
+locals {
+  tags = { Project = "slipway", Environment = "staging", Suffix = "t1", ManagedBy = "terraform" }
 }
 
 # A bucket with which nobody did anything: public, plain, unencrypted, unversioned.
 resource "aws_s3_bucket" "bare" {
   bucket        = "bare"
   force_destroy = true
+  tags          = local.tags
 }
 
 # The same, done well, but for one flag and everybody in its policy.
 resource "aws_s3_bucket" "ajar" {
   for_each = toset(["lake"])
   bucket   = "ajar-${each.key}"
+  tags     = local.tags
 }
 
 resource "aws_s3_bucket_public_access_block" "ajar" {
@@ -73,24 +76,29 @@ resource "aws_s3_bucket_policy" "ajar" {
 resource "aws_ebs_volume" "plain" {
   availability_zone = "eu-central-1a"
   size              = 10
+  tags              = local.tags
 }
 
 resource "aws_efs_file_system" "plain" {
   encrypted = false
+  tags      = local.tags
 }
 
 resource "aws_kms_key" "hasty" {
   deletion_window_in_days = 7
+  tags                    = local.tags
 }
 
 resource "aws_secretsmanager_secret" "hasty" {
   recovery_window_in_days = 0
+  tags                    = local.tags
 }
 
 resource "aws_ecr_repository" "movable" {
   name                 = "movable"
   image_tag_mutability = "MUTABLE"
   force_delete         = true
+  tags                 = local.tags
 }
 
 resource "aws_iam_role" "anybody" {
@@ -106,6 +114,7 @@ resource "aws_iam_role" "anybody" {
       { Effect = "Allow", Principal = { AWS = "*" }, Action = "sts:AssumeRole" },
     ]
   })
+  tags = local.tags
 }
 
 resource "aws_iam_role_policy" "anything" {
@@ -129,6 +138,7 @@ data "aws_iam_policy_document" "later" {
 
 resource "aws_iam_policy" "later" {
   policy = data.aws_iam_policy_document.later.json
+  tags   = local.tags
 }
 
 resource "aws_security_group" "open" {
@@ -138,12 +148,14 @@ resource "aws_security_group" "open" {
     protocol    = "tcp"
     cidr_blocks = ["0.0.0.0/0"]
   }
+  tags = local.tags
 }
 
 resource "aws_vpc_security_group_ingress_rule" "open" {
   security_group_id = aws_security_group.open.id
   ip_protocol       = "-1"
   cidr_ipv6         = "::/0"
+  tags              = local.tags
 }
 
 resource "aws_eks_cluster" "open" {
@@ -154,6 +166,7 @@ resource "aws_eks_cluster" "open" {
     endpoint_private_access = true
     endpoint_public_access  = true
   }
+  tags = local.tags
 }
 
 resource "aws_launch_template" "talkative" {
@@ -163,6 +176,7 @@ resource "aws_launch_template" "talkative" {
       volume_size = 100
     }
   }
+  tags = local.tags
 }
 
 resource "aws_eks_node_group" "untainted" {
@@ -175,21 +189,10 @@ resource "aws_eks_node_group" "untainted" {
     max_size     = 1
     desired_size = 0
   }
-}
-
-provider "aws" {
-  alias                       = "untagged"
-  region                      = "eu-central-1"
-  access_key                  = "none"
-  secret_key                  = "none"
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_region_validation      = true
-  skip_requesting_account_id  = true
+  tags = local.tags
 }
 
 resource "aws_vpc" "nobodys" {
-  provider   = aws.untagged
   cidr_block = "10.0.0.0/16"
   tags       = { Project = "slipway" }
 }
