@@ -1,9 +1,10 @@
 """The kustomizations that are applied, and what each builds. Knows folders and kubectl kustomize; judges no object.
 
 A folder with a kustomization.yaml is applied when no other kustomization takes it in, or when an Argo CD Application
-names it. One that stands in for another (the same objects, another way) says so:
+names it. One that stands in for another (the same objects, another way) says so, and for which kind of cluster:
 
     metadata:
+      name: standard                            # those of one name go together; default: the folder's
       annotations:
         slipway.dev/instead-of: apps/canary     # relative to manifests/
 """
@@ -55,12 +56,14 @@ Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_yaml_str)
 class Overlay:
     """name: the folder relative to the manifests' root; instead_of: the overlay that it stands in for, or "".
 
-    applied: as it is; what is only a part of an overlay can be looked at too.
+    world: the kind of cluster in which it does so, or "". applied: as it is; what is only a part of an overlay can be
+    looked at too.
     """
 
     name: str
     path: Path
     instead_of: str = ""
+    world: str = ""
     applied: bool = True
 
 
@@ -198,7 +201,9 @@ def _read(path: Path) -> Document:
 
 
 def _overlay(root: Path, folder: Path, content: Document) -> Overlay:
-    return Overlay(str(folder.relative_to(root.resolve())), folder, _instead(content))
+    name, instead_of = str(folder.relative_to(root.resolve())), _instead(content)
+    world = str((content.get("metadata") or {}).get("name") or folder.name) if instead_of else ""
+    return Overlay(name, folder, instead_of, world)
 
 
 def _instead(content: Document) -> str:

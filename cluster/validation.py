@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import celrules, lints, overlays, schemas
+from cluster import celrules, lints, overlays, schemas, site
 from cluster.crds import FETCH, Definitions
 from cluster.estate import Estate
 from cluster.objects import Finding, Object
@@ -46,7 +46,7 @@ def check(names: Sequence[str], definitions: Definitions, root: Path = overlays.
     asked = overlays.choose(names, root) if names else applied
     built = overlays.build_all([*asked, *(o for o in applied if o not in asked)])
     mine, others = built[: len(asked)], built[len(asked) :]
-    findings = [] if names else list(overlays.read_sources(root))
+    findings = [*site.check(root), *(() if names else overlays.read_sources(root))]
     for one in mine:
         findings += one.findings
     for one in others:
@@ -84,7 +84,7 @@ def check(names: Sequence[str], definitions: Definitions, root: Path = overlays.
 
 
 def estates(built: Sequence[Built], asked: Sequence[Overlay], repository: Path) -> Iterator[Estate]:
-    """The cluster with what is asked about, once; and once with the overlays that stand in for others.
+    """The usual cluster with what is asked about, and each other kind of cluster with what stands in there.
 
     An overlay that is not applied itself (a part of one that is) is looked at in place of what takes it in.
     """
@@ -92,12 +92,10 @@ def estates(built: Sequence[Built], asked: Sequence[Overlay], repository: Path) 
     mine = [one for one in usual if one.overlay in asked]
     if mine:
         yield _estate(usual, mine, repository)
-    standing = [one for one in built if one.overlay.instead_of]
-    rounds = Counter[str]()
-    worlds: dict[int, list[Built]] = {}
-    for one in standing:  # those that stand in for different overlays go together
-        worlds.setdefault(rounds[one.overlay.instead_of], []).append(one)
-        rounds[one.overlay.instead_of] += 1
+    worlds: dict[str, list[Built]] = {}
+    for one in built:
+        if one.overlay.instead_of:
+            worlds.setdefault(one.overlay.world, []).append(one)
     for together in worlds.values():
         mine = [one for one in together if one.overlay in asked]
         replaced = {one.overlay.instead_of for one in together}

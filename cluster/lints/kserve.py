@@ -167,21 +167,38 @@ def runtimes(estate: Estate) -> Iterator[Broken]:
     "name the package's folder itself; KServe has no scheme for a model registry",
 )
 def storage(estate: Estate) -> Iterator[Broken]:
+    for thing, path, uri in _packages(estate):
+        try:
+            check_storage_uri(uri)
+        except ManifestError as error:
+            yield Broken(thing, path, error.message, error.remedy)
+        if uri.startswith("file:"):
+            yield Broken(thing, path, f"{uri} is a laptop's", "name the package in the object store: s3://…")
+
+
+@lint(
+    "package-store",
+    "A package lies in the store of its environment, which alone its servers may read.",
+    "promote a package that was registered from this store, or correct packages in manifests/site/site.yaml",
+)
+def package_stores(estate: Estate) -> Iterator[Broken]:
+    for thing, path, uri in _packages(estate):
+        settings = estate.get("ConfigMap", thing.namespace, "slipway-settings")
+        store = str(at(settings.document, "data.SLIPWAY_STORE_URI", "")) if settings else ""
+        nothing = uri.endswith("/" + "0" * 12)  # nothing was promoted there yet
+        if store and not nothing and not uri.startswith(f"{store.rstrip('/')}/"):
+            yield Broken(thing, path, f"{uri} is not below {store}: the server's role may not read it")
+
+
+def _packages(estate: Estate) -> Iterator[tuple[Object, str, str]]:
+    """(InferenceService, path, storageUri) of each model in it."""
     for thing in estate.of("InferenceService"):
         uris = [("spec.predictor.model.storageUri", at(thing.spec, "predictor.model.storageUri"))]
         uris += [
             (f"spec.canary[{i}].predictor.model.storageUri", at(c, "predictor.model.storageUri"))
             for i, c in enumerate(listed(thing.spec, "canary"))
         ]
-        for path, uri in uris:
-            if not isinstance(uri, str):
-                continue
-            try:
-                check_storage_uri(uri)
-            except ManifestError as error:
-                yield Broken(thing, path, error.message, error.remedy)
-            if uri.startswith("file:"):
-                yield Broken(thing, path, f"{uri} is a laptop's", "name the package in the object store: s3://…")
+        yield from ((thing, path, uri) for path, uri in uris if isinstance(uri, str))
 
 
 @lint(

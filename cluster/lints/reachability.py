@@ -8,6 +8,7 @@ pod's own variables is that pod's.
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from cluster.estate import Estate, matches
 from cluster.lints.lint import Broken, lint
@@ -142,6 +143,44 @@ def _readers(estate: Estate, thing: Object) -> list[Pod]:
     runtimes = {pod.owner.name for pod in found if pod.owner.kind == "ServingRuntime"}
     served = [p for p in estate.pods_in(thing.namespace) if at(p.spec, "model.runtime") in runtimes]
     return [*found, *served]
+
+
+@lint(
+    "store-reachable",
+    "Who reads where the object store is, and may reach the outside, may reach it at its port.",
+    "let its pods out to the store's port beside 443: a NetworkPolicy with an ipBlock",
+)
+def store_reachable(estate: Estate) -> Iterator[Broken]:
+    mine = {id(thing) for thing in estate.mine}
+    for thing in (t for t in estate.all("ConfigMap") if id(t) in mine):
+        endpoint = str((thing.document.get("data") or {}).get("SLIPWAY_S3_ENDPOINT_URL", ""))
+        address = urlsplit(endpoint)
+        if address.hostname is None or "." not in address.hostname:
+            continue  # none, or a Service's, which `reachable` follows
+        port = address.port or (443 if address.scheme == "https" else 80)
+        for pod in _readers(estate, thing):
+            out = _outside(estate, pod)
+            if pod.life is not Life.PART and out is not None and 443 in out and port not in out:
+                message = f"{endpoint}: no policy of {pod.namespace} lets {pod.owner} out to port {port}"
+                yield Broken(thing, "data.SLIPWAY_S3_ENDPOINT_URL", message)
+
+
+def _outside(estate: Estate, pod: Pod) -> set[int] | None:
+    """The ports at which a pod may reach addresses outside; None: nobody says."""
+    own = [
+        policy
+        for policy in estate.all("NetworkPolicy")
+        if policy.namespace == pod.namespace
+        and "Egress" in (policy.spec.get("policyTypes") or [])
+        and matches(policy.spec.get("podSelector"), pod.labels)
+    ]
+    rules = [rule for policy in own for rule in listed(policy.spec, "egress")]
+    wide = [rule for rule in rules if any("ipBlock" in peer for peer in listed(rule, "to"))]
+    return (
+        {int(e["port"]) for rule in wide for e in listed(rule, "ports") if isinstance(e.get("port"), int)}
+        if own
+        else None
+    )
 
 
 @lint(

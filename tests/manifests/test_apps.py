@@ -121,7 +121,9 @@ def test_the_base_is_what_the_renderer_renders_and_named_additions() -> None:
 def test_an_overlay_holds_only_differences(environment: str) -> None:
     folder = APPS / environment
     content = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    without_patches = {key: value for key, value in content.items() if key not in ("patches", "transformers", "images")}
+    unpatched = ("patches", "transformers", "images", "components")
+    without_patches = {key: value for key, value in content.items() if key not in unpatched}
+    without_patches["components"] = [one for one in content.get("components", []) if one != "../../site"]
     files = {patch["path"] for patch in content["patches"]}
     assert files == {path.name for path in folder.iterdir()} - {"kustomization.yaml"}, "every file is in use"
     assert content["resources"] == ["../base"]
@@ -133,11 +135,17 @@ def test_an_overlay_holds_only_differences(environment: str) -> None:
                 assert at(before, path) != value, f"{environment}/{name}: {'.'.join(path)} is the base's already"
 
 
+def copied(folder: Path) -> Path:
+    """The environments in a copy, and beside them what they take in."""
+    for part in ("apps", "site"):
+        shutil.copytree(APPS.parent / part, folder / part)
+    return folder / "apps"
+
+
 def build_with(environment: str, content: Document) -> dict[str, Document]:
     """Another kustomization.yaml in the environment's place, in a copy beside the others."""
     with tempfile.TemporaryDirectory() as scratch:
-        apps = Path(scratch) / "apps"
-        shutil.copytree(APPS, apps)
+        apps = copied(Path(scratch))
         (apps / environment / "kustomization.yaml").write_text(yaml.safe_dump(content))
         return build(apps / environment)
 
@@ -215,8 +223,7 @@ def test_package_yaml_is_one_operation_and_nothing_else(environment: str) -> Non
 
 
 def test_another_package_is_another_label_and_another_job(tmp_path: Path) -> None:
-    apps = tmp_path / "apps"
-    shutil.copytree(APPS, apps)
+    apps = copied(tmp_path)
     package = apps / "production" / "package.yaml"
     package.write_text(package.read_text().replace(f"movies/{NOTHING}", "movies/0123456789ab"))
     found = build(apps / "production")

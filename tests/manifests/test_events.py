@@ -66,7 +66,8 @@ def test_alertmanager_posts_where_the_service_listens(events):
 
 
 def test_a_digest_that_ci_writes_reaches_the_runs_that_are_submitted(tmp_path):
-    shutil.copytree(ROOT / "events", tmp_path / "events")
+    for part in ("events", "site"):
+        shutil.copytree(ROOT / part, tmp_path / part)
     for name in ("pipeline", "training", "serving"):
         pins.pin(f"slipway-{name}", f"registry.example.com/slipway/{name}@{DIGEST}", tmp_path)
     changed = built(tmp_path / "events")

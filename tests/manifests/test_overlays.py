@@ -39,7 +39,7 @@ def names(found: list[overlays.Overlay]) -> list[str]:
 def test_what_nobody_takes_in_is_applied(root: Path) -> None:
     found = overlays.find(root)
     assert names(found) == ["apps/production", "apps/staging", "apps/standard"]
-    assert found[2].instead_of == "apps/production"
+    assert (found[2].instead_of, found[2].world) == ("apps/production", "standard")
 
 
 def test_what_an_application_names_is_applied_too(root: Path) -> None:
