@@ -57,15 +57,16 @@ class TrainingStep(nn.Module):
         """(B, L), (B,), (B, L) → mean loss over the real positions."""
         with machine.autocast(items.device, self.bf16):
             hidden = self.ranker(items, users)
-        real = targets > 0
-        hidden = hidden[real].to(torch.bfloat16 if self.bf16 else torch.float32)  # (N, dim)
-        loss: Tensor = self.loss(hidden, self.ranker.item.weight, self.ranker.share_targets(targets[real]))
+        # As places and not as a mask, which a GPU would be asked to count at each use, the gradient's among them.
+        real = targets.flatten().nonzero()[:, 0]  # (N,)
+        hidden = hidden.flatten(0, 1)[real].to(torch.bfloat16 if self.bf16 else torch.float32)  # (N, dim)
+        loss: Tensor = self.loss(hidden, self.ranker.item.weight, self.ranker.share_targets(targets.flatten()[real]))
         return loss
 
 
 def build(task: Task) -> Ranker:
     """The untrained model of a task, the same in every process."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # it is built on the CPU; asking GPUs for their state would start them
         torch.manual_seed(task.config.seed)
         return Ranker(task.config.ranker, task.shards.n_items, task.shards.n_users)
 
