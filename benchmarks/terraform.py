@@ -122,7 +122,8 @@ def attached(terraform: Terraform, binary: Path) -> Iterator[Terraform]:
     """A terraform whose provider was started once, instead of by each command (its seconds are the start's).
 
     For configurations with one `provider "aws"` block: each command configures the same process anew. The provider
-    reads AWS' variables from the environment that `terraform` has now (developer.hashicorp.com/terraform/plugin/debugging).
+    reads AWS' variables from the environment that `terraform` has now. How Terraform finds it:
+    developer.hashicorp.com/terraform/plugin/debugging.
     """
     process = subprocess.Popen(
         [binary, "-debug"], env=terraform.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

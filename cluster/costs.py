@@ -80,6 +80,7 @@ class Usage(Frozen):
     registry_gb: float = 0
     nat_gb: float = 0
     log_gb: float = 0
+    claims_gb: float = 0
     load_balancers: int = 0
 
 
@@ -186,6 +187,8 @@ def _whole(plans: list[Plan], usage: Usage, hours: float) -> Iterator[Item]:
         yield "log of the control plane", "log-intake", usage.log_gb
     if "aws_ecr_repository" in there:
         yield "images", "registry", usage.registry_gb
+    if "aws_eks_cluster" in there:
+        yield "disks (Kubernetes claims them)", "disk-gp3", usage.claims_gb
     yield "load balancers (Kubernetes makes them)", "load-balancer", usage.load_balancers * hours
 
 

@@ -3,6 +3,7 @@
     terraform plan -out=plan.tfplan && terraform show -json plan.tfplan > plan.json
     python -m cluster.plan plan.json
     python -m cluster.plan plan.json --source terraform/modules/storage    # … and what no plan shows: prevent_destroy
+    python -m cluster.plan plan.json --undo-drift      # somebody's change by hand is known, and shall be undone
 
 Exits with 1 when a rule of cluster/policies.py is broken (one paragraph each, with what to do), with 2 when the file is
 no plan. What a plan cannot know yet (an ARN that AWS will choose) is not judged; the last line says how much that was.
@@ -12,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from slipway.errors import ConfigError, SlipwayError
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource as it shall be: values is None where the plan deletes it; unknown holds what AWS will choose."""
+    """One resource as it shall be: values is None where the plan deletes it, before where it makes it.
+
+    unknown holds what AWS will choose.
+    """
 
     address: str
     type: str
@@ -31,6 +35,7 @@ class Resource:
     index: str | int | None
     actions: tuple[str, ...]
     values: Mapping[str, Any] | None
+    before: Mapping[str, Any] | None
     unknown: Mapping[str, Any]
     refers: frozenset[str]  # addresses in the same module that its configuration names
 
@@ -43,6 +48,7 @@ class Resource:
 class Plan:
     resources: tuple[Resource, ...]
     documents: tuple[Resource, ...]  # policy documents that wait for an ARN: their actions are known already
+    drifted: frozenset[str] = frozenset()  # addresses that somebody changed, and that this plan would change back
 
     def of(self, *types: str) -> Iterator[Resource]:
         """Resources of these types that will exist."""
@@ -89,6 +95,7 @@ def parse(document: Mapping[str, Any]) -> Plan:
             index=change.get("index"),
             actions=tuple(change["change"]["actions"]),
             values=change["change"].get("after"),
+            before=change["change"].get("before"),
             unknown=change["change"].get("after_unknown") or {},
             refers=refers.get((configured, f"{change['type']}.{change['name']}"), frozenset()),
         )
@@ -96,7 +103,10 @@ def parse(document: Mapping[str, Any]) -> Plan:
             managed.append(resource)
         elif change["type"] == "aws_iam_policy_document":
             documents.append(resource)
-    return Plan(tuple(managed), tuple(documents))
+    # Terraform tells of drift that it would not undo as well (tags that AWS adds).
+    acted = {each.address for each in managed if each.actions not in ((), ("no-op",), ("read",))}
+    drift = {each["address"] for each in document.get("resource_drift", [])}
+    return Plan(tuple(managed), tuple(documents), frozenset(drift & acted))
 
 
 def _strip(module: str) -> str:
@@ -127,11 +137,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("plan", type=Path, help="what `terraform show -json plan.tfplan` wrote")
     parser.add_argument("--source", type=Path, action="append", default=[], help="a folder of .tf files; repeatable")
+    parser.add_argument("--undo-drift", action="store_true", help="the apply may undo what was changed by hand")
     given = parser.parse_args(arguments)
     from cluster import policies  # which knows what a plan is from here
 
     try:
         plan = read(given.plan)
+        if given.undo_drift:
+            plan = replace(plan, drifted=frozenset())
         violations = policies.check(plan) + [each for folder in given.source for each in policies.check_source(folder)]
     except SlipwayError as error:
         print(error, file=sys.stderr)

@@ -212,6 +212,19 @@ def storage_lost(plan: Plan) -> Found:
             yield each.address, f"the plan {verb} it, and what it holds is gone"
 
 
+def drifted(plan: Plan) -> Found:
+    for address in sorted(plan.drifted):
+        yield address, "was changed outside of Terraform, and an apply would undo it without a word"
+
+
+def another_environment(plan: Plan) -> Found:
+    """A state that is one environment's, and variables that are another's: everything would be made anew."""
+    for each in plan.resources:
+        was, will = (((values or {}).get("tags_all") or {}).get("Environment") for values in (each.before, each.values))
+        if was and will and was != will:
+            yield each.address, f"it is {was}'s, and the plan makes it {will}'s"
+
+
 def unprotected(plan: Plan) -> Found:
     for each in plan.of("aws_s3_bucket", "openstack_objectstorage_container_v1"):
         if (each.values or {}).get("force_destroy"):
@@ -270,6 +283,16 @@ RULES = (
     Rule("no-open-ingress", "name the addresses or the security group that may come in", open_ingress),
     Rule("tagged", f"give it {', '.join(TAGS)} by the provider's default_tags", untagged),
     Rule("storage-kept", "keep it: take the change back, or move the data first and say so in review", storage_lost),
+    Rule(
+        "no-drift",
+        "see who changed it and why; write it into the code if it is right, or say --undo-drift if it is not",
+        drifted,
+    ),
+    Rule(
+        "environment-kept",
+        "the state is another environment's: terraform init -reconfigure -backend-config=<environment>.s3.tfbackend",
+        another_environment,
+    ),
     Rule(
         "deletion-protected", "take the shortcut out: a deletion must be slow, and be undone for 30 days", unprotected
     ),

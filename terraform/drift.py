@@ -8,6 +8,7 @@ and the code agree, with 2 when they do not (each object, and what to do), with 
 """
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -60,7 +61,8 @@ def main(arguments: list[str]) -> int:
         if address not in drifted:
             print(f"ahead: {address}: the code is not applied; an apply would {action} it")
     if process.returncode == 2:
-        print(f"  → put it back by: terraform -chdir={folder} apply; or write it into the code, if it is right")
+        again = shlex.join(["terraform", f"-chdir={folder}", "apply", *arguments[1:]])
+        print(f"  → put it back by: {again}; or write it into the code, if it is right")
     elif process.returncode == 0:
         print(f"{folder}: the world, the state and the code agree")
     return process.returncode

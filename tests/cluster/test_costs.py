@@ -38,7 +38,7 @@ def prices() -> costs.Prices:
             "hours": 100,
             "prices": {name: price | {"usd": value} for name, value in usd.items()}
             | {name: price | {"usd": value, "per": "GB", "sure": False} for name, value in gigabytes.items()},
-            "usage": {"staging": {"node_hours": {"cpu": 50}, "bucket_gb": {"lake": 10}, "nat_gb": 5}},
+            "usage": {"staging": {"node_hours": {"cpu": 50}, "bucket_gb": {"lake": 10}, "nat_gb": 5, "claims_gb": 30}},
         }
     )
 
@@ -69,11 +69,12 @@ def test_a_sum_is_what_one_would_reckon_by_hand(prices: costs.Prices) -> None:
             "traffic through NAT": 5 * 0.04,
             "bucket lake": 10 * 0.02,
             "disks of nodes": (2 + 50 / 100) * 40 * 0.1,
+            "disks (Kubernetes claims them)": 30 * 0.1,
         }
     )
     estimate = costs.estimate("staging", [whole], prices)
     assert estimate.usd == pytest.approx(sum(found.values()))
-    assert estimate.unsure == pytest.approx(5 * 0.04 + 10 * 0.02 + 2.5 * 4)
+    assert estimate.unsure == pytest.approx(5 * 0.04 + 10 * 0.02 + 2.5 * 4 + 3)
     assert [line.usd for line in estimate.lines] == sorted(found.values(), reverse=True)
     shown = costs.table(estimate, prices)
     assert "| pool cpu: m | 250 hours | 50.00 |" in shown
@@ -100,11 +101,11 @@ def test_an_environment_without_assumptions_is_refused(prices: costs.Prices) -> 
         costs.estimate("prod", [], prices)
 
 
-def test_our_prices_have_a_source_and_a_month_and_cover_our_pools() -> None:
+def test_our_prices_have_a_source_and_a_date_and_cover_our_pools() -> None:
     ours = costs.Prices.load()
     assert {"shared", "staging", "canary", "production"} == set(ours.usage)
     assert all(price.source for price in ours.prices.values())
-    assert all(re.fullmatch(r"2026-\d\d" if price.sure else "unknown", price.seen) for price in ours.prices.values())
+    assert all(re.fullmatch(r"2026(-\d\d)?" if price.sure else "unknown", price.seen) for price in ours.prices.values())
     folder = Path(__file__).parents[2] / "terraform" / "aws" / "cluster" / "environments"
     for path in folder.glob("*.tfvars"):
         import hcl2

@@ -251,8 +251,32 @@ def test_a_plan_that_takes_storage_away_is_refused(actions: tuple[str, ...]) -> 
     assert broken(planned(("aws_vpc.a", {"tags_all": TAGS}), actions=actions)) == set()
 
 
+def test_what_was_changed_by_hand_is_not_undone_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = planned(("aws_vpc.a", {"tags_all": TAGS}), actions=("update",))
+    # Terraform tells of this one too, and would leave it as it is.
+    changed["resource_drift"] = [{"address": "aws_vpc.a"}, {"address": "aws_vpc.b"}]
+    assert broken(changed) == {("no-drift", "aws_vpc.a")}
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(changed))
+    assert plan.main([str(path)]) == 1
+    assert "or say --undo-drift if it is not" in capsys.readouterr().out
+    assert plan.main([str(path), "--undo-drift"]) == 0
+
+
+def test_the_state_of_one_environment_is_not_made_anothers() -> None:
+    document = planned(("aws_vpc.a", {"tags_all": TAGS | {"Environment": "production"}}), actions=("delete", "create"))
+    document["resource_changes"][0]["change"]["before"] = {"tags_all": TAGS}
+    found = policies.check(plan.parse(document))
+    assert [(each.rule, each.message) for each in found] == [
+        ("environment-kept", "it is staging's, and the plan makes it production's")
+    ]
+    assert "-backend-config=<environment>.s3.tfbackend" in found[0].remedy
+
+
 def test_every_rule_is_tried_and_says_what_to_do() -> None:
-    assert len({rule.name for rule in policies.RULES}) == len(policies.RULES) == 13
+    assert len({rule.name for rule in policies.RULES}) == len(policies.RULES) == 15
     assert all(rule.remedy for rule in policies.RULES)
 
 
@@ -272,7 +296,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(planned(*BUCKET, refers=REFERS)))
     assert plan.main([str(path), "--source", str(ROOT / "terraform" / "modules")]) == 0
-    assert "5 resources, 14 rules, 0 violations" in capsys.readouterr().out
+    assert "5 resources, 16 rules, 0 violations" in capsys.readouterr().out
     path.write_text(json.dumps(planned(("aws_ebs_volume.a", {"encrypted": False}))))
     assert plan.main([str(path)]) == 1
     said = capsys.readouterr().out

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from benchmarks.terraform import STATE, Account, account, drift, held, resources
+from benchmarks.terraform import ROOT, STATE, Account, account, drift, held, resources
 from cluster import costs, policies
 from cluster.plan import parse
 
@@ -47,6 +48,16 @@ def test_the_bucket_is_as_it_was_asked_for(aws: Account, storage: Path) -> None:
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
     assert "aws:SecureTransport" in s3.get_bucket_policy(Bucket=LAKE)["Policy"]
     assert f"s3://{LAKE.replace('lake', 'packages')}/slipway" in aws.terraform(storage, "output", "settings")
+
+
+def test_what_the_manifests_are_told_is_what_they_ask(aws: Account, storage: Path) -> None:
+    told = yaml.safe_load(aws.terraform(storage, "output", "-raw", "site"))
+    asked = yaml.safe_load((ROOT / "manifests" / "site" / "site.yaml").read_text())["data"]
+    assert asked.keys() - told.keys() == {"domain", "hooks-host", "repository"}
+    assert told.keys() <= asked.keys()
+    assert {type(value) for value in told.values()} == {str}
+    assert (told["lake"], told["account"], told["postgres-zone"]) == (LAKE, "123456789012", f"{told['region']}a")
+    assert told["postgres-disk"] in {each["VolumeId"] for each in aws.client("ec2").describe_volumes()["Volumes"]}
 
 
 def test_the_state_lies_in_the_bucket_and_nowhere_else(aws: Account, storage: Path) -> None:
@@ -97,8 +108,12 @@ def test_a_change_by_hand_is_told_and_put_back(aws: Account, storage: Path) -> N
     assert (
         'drift: module.storage.aws_s3_bucket_versioning.this["lake"] was changed outside of Terraform' in changed.stdout
     )
-    assert "→ put it back by: terraform" in changed.stdout
-    aws.terraform(storage, "apply", "-input=false", "-no-color", "-auto-approve", STAGING)
+    assert f"→ put it back by: terraform -chdir={storage} apply {STAGING};" in changed.stdout
+    plan = parse(aws.terraform.plan(storage, STAGING))
+    assert {(each.rule, each.address) for each in policies.check(plan)} == {
+        ("no-drift", 'module.storage.aws_s3_bucket_versioning.this["lake"]')
+    }
+    aws.terraform(storage, "apply", "-input=false", "-no-color", "plan.tfplan")
     assert aws.client("s3").get_bucket_versioning(Bucket=LAKE)["Status"] == "Enabled"
     ahead = drift(aws, storage, STAGING, "-var=postgres_gb=80", "-refresh=false")
     assert ahead.returncode == 2

@@ -32,7 +32,7 @@ def test_a_module_has_what_its_readers_look_for(module: str) -> None:
 def test_a_stack_pins_its_provider_and_names_no_state(stack: str) -> None:
     versions = (ROOT / "aws" / stack / "versions.tf").read_text()
     assert 'version = "5.100.0"' in versions
-    assert 'backend "s3" {}' in versions
+    assert 'backend "s3" {} # terraform init -backend-config=' in versions
     lock = (ROOT / "aws" / stack / ".terraform.lock.hcl").read_text()
     assert lock == (ROOT / "aws" / "shared" / ".terraform.lock.hcl").read_text(), "one provider, one lock"
     assert "use_lockfile = true" in (ROOT / "aws" / stack / "example.s3.tfbackend.example").read_text()

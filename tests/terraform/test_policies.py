@@ -47,8 +47,9 @@ def test_every_planted_mistake_is_found_and_nothing_else(terraform, tmp_path: Pa
         ("gpu-tainted", "aws_eks_node_group.untainted"),
         ("images-immutable", "aws_ecr_repository.movable"),
     }
-    # The one rule that a first plan cannot break: there is nothing to lose yet (tests/cluster/test_plan.py).
-    assert {rule.name for rule in policies.RULES} - {rule for rule, _ in found} == {"storage-kept"}
+    # What a first plan cannot break: there is nothing yet to lose, change or mistake (tests/cluster/test_plan.py).
+    later = {"storage-kept", "no-drift", "environment-kept"}
+    assert {rule.name for rule in policies.RULES} - {rule for rule, _ in found} == later
     kept = {each.address.rsplit(": ", 1)[1] for each in policies.check_source(tmp_path)}
     assert "aws_s3_bucket.bare" in kept
     assert "aws_ecr_repository.movable" in kept

@@ -6,6 +6,6 @@ terraform {
       version = "5.100.0"
     }
   }
-  # Where: `terraform init -backend-config=<yours>.s3.tfbackend` (an example lies beside this file).
-  backend "s3" {}
+  # Terraform shows this line where no place was named.
+  backend "s3" {} # terraform init -backend-config=<environment>.s3.tfbackend; example.s3.tfbackend.example lies beside this file
 }

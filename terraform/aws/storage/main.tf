@@ -2,7 +2,8 @@
 # cluster stands in this state, so that `terraform destroy` of a cluster cannot reach it.
 
 locals {
-  prefix = "slipway-${var.environment}-${var.suffix}"
+  prefix        = "slipway-${var.environment}-${var.suffix}"
+  postgres_zone = sort(data.aws_availability_zones.available.names)[0]
 }
 
 provider "aws" {
@@ -17,6 +18,8 @@ provider "aws" {
   }
 }
 
+data "aws_caller_identity" "current" {}
+
 data "aws_availability_zones" "available" {
   state = "available"
 }
@@ -28,7 +31,7 @@ module "storage" {
   back_up_files = var.back_up_files
   volumes = {
     # MLflow's and Feast's records; a disk lives in one zone, and its pod with it.
-    postgres = { zone = sort(data.aws_availability_zones.available.names)[0], size_gb = var.postgres_gb }
+    postgres = { zone = local.postgres_zone, size_gb = var.postgres_gb }
   }
   # The entries that the manifests' ExternalSecrets ask for.
   secrets = [
