@@ -133,7 +133,7 @@ def open_session(path: Path, settings: SessionSettings, engines: Path | None = N
             )
         else:
             try:
-                session = _open(path, settings, [(NAMES[settings.provider], provider_options(settings, engines))])
+                session = _open(path, settings, _in_order(settings, engines))
             except Exception as error:  # ONNX Runtime's exceptions have no common base
                 log.warning("%s runs on the CPU: %s cannot open it: %s", path.name, name, error)
             else:
@@ -144,6 +144,14 @@ def open_session(path: Path, settings: SessionSettings, engines: Path | None = N
         return _open(path, settings, [])
     except Exception as error:
         raise PackageError(f"{path.name} cannot be loaded: {error}", "train and package again") from error
+
+
+def _in_order(settings: SessionSettings, engines: Path | None) -> list[Any]:
+    """With TensorRT, CUDA behind it, as ONNX Runtime recommends: nodes that TensorRT has not stay on the GPU."""
+    wanted = (NAMES[settings.provider], provider_options(settings, engines))
+    if settings.provider is Provider.TENSORRT and available(Provider.CUDA):
+        return [wanted, NAMES[Provider.CUDA]]
+    return [wanted]
 
 
 def provider_options(settings: SessionSettings, engines: Path | None) -> dict[str, str]:

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from slipway.errors import PackageError
@@ -83,6 +84,26 @@ def test_a_provider_without_its_libraries_is_replaced_by_the_cpu_too(graph, capl
     with caplog.at_level(logging.WARNING):
         assert answer(open_session(graph, SessionSettings(provider=Provider.CUDA))) == [2, 4]
     assert "runs on the CPU: cuda" in caplog.text
+
+
+def test_what_tensorrt_has_not_stays_on_the_gpu(graph, monkeypatch):
+    """A contract fake of ONNX Runtime with a GPU: what it is asked for, and what it says it opened."""
+    asked = []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, path, options, providers):
+            asked.append([name if isinstance(name, str) else name[0] for name in providers])
+            super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self):
+            return asked[-1]
+
+    has = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: has)
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+    for provider in (Provider.TENSORRT, Provider.CUDA):
+        assert answer(open_session(graph, SessionSettings(provider=provider))) == [2, 4]
+    assert asked == [has, has[1:]]
 
 
 def test_tensorrt_keeps_its_engines_and_knows_the_shapes_that_come(tmp_path):

@@ -90,7 +90,7 @@ def run(task: Task, place: Place, start: State | None, report: Callable[[State],
     Raises TrainingError, on all workers at once, that names epoch and step when loss or gradient is no longer a number;
     what was reported before stays.
     """
-    learner = _Learner(task, place)
+    learner = Learner(task, place)
     state = start or _nothing(task)
     if start is not None:
         learner.load(start)
@@ -101,7 +101,7 @@ def run(task: Task, place: Place, start: State | None, report: Callable[[State],
     return state
 
 
-class _Learner:
+class Learner:
     """Model, optimiser and average of one worker."""
 
     def __init__(self, task: Task, place: Place) -> None:
@@ -178,7 +178,7 @@ def _nothing(task: Task) -> State:
     return State(task.fingerprint, 0, 0, 0, {}, {}, {}, {}, -1.0, 0, finished=False, cpu_seconds=0.0)
 
 
-def _epoch(task: Task, place: Place, learner: _Learner, state: State, report: Callable[[State], None]) -> State:
+def _epoch(task: Task, place: Place, learner: Learner, state: State, report: Callable[[State], None]) -> State:
     """The rest of the epoch that state is in; returns the State after it, and reports those within it."""
     config, epoch = task.config, state.epoch
     sums = _Sums.restore(state, place)
@@ -245,7 +245,7 @@ class _Sums:
         return [self.loss, self.tokens, self.cpu, self.wall]
 
 
-def _within(learner: _Learner, before: State, batches: int, step: int, sums: list[list[float]]) -> State:
+def _within(learner: Learner, before: State, batches: int, step: int, sums: list[list[float]]) -> State:
     raw, average = learner.weights()
     return replace(
         before,
@@ -258,7 +258,7 @@ def _within(learner: _Learner, before: State, batches: int, step: int, sums: lis
     )
 
 
-def _after(task: Task, learner: _Learner, before: State, step: int, sums: _Sums) -> State:
+def _after(task: Task, learner: Learner, before: State, step: int, sums: _Sums) -> State:
     config, place = task.config, learner.place
     epoch = before.epoch + 1
     sums.values()

@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_in_the_middle_of_an_epoch_to_the_same_model(
         from slipway.workloads.movies.ranker.config import TrainConfig
         from slipway.workloads.movies.ranker.training import train
 
-        learn = loop._Learner.learn
+        learn = loop.Learner.learn
 
         def stopping(self, step, number, rate):
             if number == {each + each // 3 * 3 + 1}:  # one step after the last checkpoint within the second epoch
@@ -121,7 +121,7 @@ def test_a_killed_run_goes_on_in_the_middle_of_an_epoch_to_the_same_model(
                 time.sleep(60)
             return learn(self, step, number, rate)
 
-        loop._Learner.learn = stopping
+        loop.Learner.learn = stopping
         config = TrainConfig.model_validate_json({config.model_dump_json()!r})
         train(Path({str(chain_data)!r}), Path({str(tmp_path / "out")!r}), config, Scaling(), lambda *_: None,
               {(tmp_path / "resume").as_uri()!r})
