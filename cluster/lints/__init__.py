@@ -11,6 +11,7 @@ from cluster.lints import (
     queries,
     reachability,
     references,
+    replicas,
     schedules,
     settings,
 )
@@ -27,6 +28,7 @@ MODULES = (
     queries,
     reachability,
     references,
+    replicas,
     schedules,
     settings,
 )

@@ -1,110 +1,20 @@
-"""How much there is, and whether it is enough: replicas, disruptions, quotas, GPU pools. It only counts."""
+"""How much there is, and whether it is enough: quotas, GPU pools, pools of nodes. It only counts."""
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster.estate import ENVIRONMENT, ENVIRONMENTS, Estate, matches
+from cluster.estate import ENVIRONMENT, ENVIRONMENTS, Estate
 from cluster.lints.lint import Broken, lint
+from cluster.lints.replicas import bounds
 from cluster.objects import Document, Object, at, listed
 from cluster.pods import Life, Pod, pods
 from cluster.quantities import number, shown
 
 GPU = "nvidia.com/gpu"
 POOL = "slipway.dev/pool"
-PRODUCTION = "production"
 TERRAFORM = "terraform/aws/cluster/environments"
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
-
-
-def _bounds(estate: Estate, pod: Pod) -> tuple[int, int]:
-    """(least, most) replicas, as the autoscaler that has the owner says."""
-    for scaler in estate.all("HorizontalPodAutoscaler", "ScaledObject"):
-        ref = scaler.spec.get("scaleTargetRef") or {}
-        if (ref.get("kind", "Deployment"), scaler.namespace, ref.get("name")) == (
-            pod.owner.kind,
-            pod.namespace,
-            pod.owner.name,
-        ):
-            least = scaler.spec.get("minReplicaCount", scaler.spec.get("minReplicas"))
-            most = scaler.spec.get("maxReplicaCount", scaler.spec.get("maxReplicas"))
-            keda = scaler.kind == "ScaledObject"
-            default = 0 if keda else 1
-            return (least if isinstance(least, int) else default), (most if isinstance(most, int) else 100)
-    return pod.least, pod.most
-
-
-@lint(
-    "production-replicas",
-    "In production everything that serves has two replicas or more, and never none.",
-    "set two or more replicas (minReplicas) in apps/production; to stop serving on purpose, remove the object",
-)
-def production_replicas(estate: Estate) -> Iterator[Broken]:
-    for pod in estate.my_pods():
-        thing = pod.owner
-        if estate.environment(thing) != PRODUCTION or pod.life is not Life.LONG or ".canary[" in pod.path:
-            continue
-        if thing.kind in {"DaemonSet", "Pod", "RayCluster"}:
-            continue
-        least, _ = _bounds(estate, pod)
-        path = f"{pod.path}.minReplicas" if thing.kind == "InferenceService" else "spec.replicas"
-        if least == 0:
-            yield Broken(thing, path, "0 replicas in production: nobody would be answered")
-        elif least < 2:
-            yield Broken(thing, path, f"{least} replica in production: one lost node is an outage")
-
-
-@lint(
-    "replica-bounds",
-    "Autoscaling has a most that is at least its least.",
-    "raise maxReplicas, or lower minReplicas",
-)
-def replica_bounds(estate: Estate) -> Iterator[Broken]:
-    for thing in estate.of("InferenceService"):
-        for part in ("predictor", "transformer", "explainer"):
-            least, most = at(thing.spec, f"{part}.minReplicas", 1), at(thing.spec, f"{part}.maxReplicas")
-            if isinstance(least, int) and isinstance(most, int) and 0 < most < least:
-                yield Broken(thing, f"spec.{part}.maxReplicas", f"{most} is less than minReplicas {least}")
-    for thing in estate.of("RayCluster", "RayJob"):
-        base = "rayClusterSpec." if thing.kind == "RayJob" else ""
-        for index, group in enumerate(listed(thing.spec, f"{base}workerGroupSpecs")):
-            least, most = group.get("minReplicas", 0), group.get("maxReplicas")
-            if isinstance(least, int) and isinstance(most, int) and most < least:
-                path = f"spec.{base}workerGroupSpecs[{index}].maxReplicas"
-                yield Broken(thing, path, f"{most} is less than minReplicas {least}")
-
-
-@lint(
-    "disruption-blocks",
-    "A PodDisruptionBudget lets at least one pod go, or no node can ever be drained.",
-    "set maxUnavailable: 1, or minAvailable below the least number of replicas",
-)
-def disruptions(estate: Estate) -> Iterator[Broken]:
-    for thing in estate.of("PodDisruptionBudget"):
-        chosen = [p for p in estate.pods_in(thing.namespace) if matches(thing.spec.get("selector"), p.labels)]
-        count = sum(_bounds(estate, pod)[0] for pod in chosen)
-        if "maxUnavailable" in thing.spec and _share(thing.spec["maxUnavailable"], count, up=True) <= 0:
-            yield Broken(thing, "spec.maxUnavailable", "no pod may ever be evicted")
-        if "minAvailable" in thing.spec and chosen:
-            needed = _share(thing.spec["minAvailable"], count, up=True)
-            if needed >= max(count, 1):
-                yield Broken(thing, "spec.minAvailable", f"{needed} of {count} pods must stay: none may be evicted")
-
-
-@lint(
-    "disruption-missing",
-    "In production everything that serves with two replicas or more has a PodDisruptionBudget.",
-    "add one with maxUnavailable: 1, or a drained node takes all replicas at once",
-)
-def undisrupted(estate: Estate) -> Iterator[Broken]:
-    for pod in estate.my_pods():
-        thing = pod.owner
-        if estate.environment(thing) != PRODUCTION or pod.life is not Life.LONG or _bounds(estate, pod)[0] < 2:
-            continue
-        budgets = [b for b in estate.all("PodDisruptionBudget") if b.namespace == pod.namespace]
-        if not any(matches(budget.spec.get("selector"), pod.labels) for budget in budgets):
-            yield Broken(thing, pod.path, "no PodDisruptionBudget selects its pods")
 
 
 @lint(
@@ -117,14 +27,6 @@ def unlimited(estate: Estate) -> Iterator[Broken]:
     for thing in estate.of("Namespace"):
         if thing.name.startswith("slipway-") and estate.pods_in(thing.name) and thing.name not in limited:
             yield Broken(thing, "metadata.name", "its pods may take all there is")
-
-
-def _share(value: Any, count: int, up: bool) -> int:
-    """A number, or a percentage of count, rounded up as the disruption controller does."""
-    if isinstance(value, str) and value.endswith("%"):
-        part = int(value[:-1]) * count / 100
-        return math.ceil(part) if up else math.floor(part)
-    return int(value)
 
 
 @lint(
@@ -158,7 +60,7 @@ def _asked(estate: Estate, namespace: str) -> Mapping[str, float]:
     for pod in estate.pods_in(namespace):
         if pod.life is Life.PART:
             continue
-        most = _bounds(estate, pod)[1]
+        most = bounds(estate, pod)[1]
         if pod.owner.kind == "InferenceService" and ".canary[" not in pod.path and _rolled_out(pod.owner):
             most *= 2  # a rollout's two revisions, each with all its replicas
         total["pods"] += most
@@ -172,7 +74,7 @@ def _asked(estate: Estate, namespace: str) -> Mapping[str, float]:
         else:
             templates = listed(thing.spec, "volumeClaimTemplates")
             sizes = [at(t, "spec.resources.requests.storage") for t in templates]
-            times = max((_bounds(estate, pod)[1] for pod in pods(thing)), default=1)
+            times = max((bounds(estate, pod)[1] for pod in pods(thing)), default=1)
         for size in sizes:
             total["requests.storage"] += _value(size) * times
             total["persistentvolumeclaims"] += times
@@ -257,7 +159,7 @@ def gpu_placement(estate: Estate) -> Iterator[Broken]:
 def gpu_pools(estate: Estate) -> Iterator[Broken]:
     for pod in estate.my_pods():
         asks = any(_one(c, "requests", GPU, {"requests": {}, "limits": {}}) > 0 for _, c in pod.containers())
-        if asks and _bounds(estate, pod)[1] < 1:
+        if asks and bounds(estate, pod)[1] < 1:
             yield Broken(pod.owner, pod.path, "a GPU pool of size 0: what needs a GPU waits for ever")
 
 

@@ -16,6 +16,7 @@ from cluster.quantities import number
 PROBED_BY_OPERATOR = ("RayCluster", "RayJob", "Kafka", "KafkaNodePool", "InferenceService")
 COMPLETED_BY_OPERATOR = ("Kafka", "KafkaNodePool")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+NOBODYS = "sha256:" + "0" * 64
 TAG = re.compile(r"[\w][\w.-]{0,127}")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
@@ -46,10 +47,9 @@ def image_version(estate: Estate) -> Iterator[Broken]:
             continue
         name, _, digest = image.partition("@")
         tag = name.rpartition("/")[2].partition(":")[2]
-        if digest and not DIGEST.fullmatch(digest):
-            yield Broken(
-                pod.owner, f"{path}.image", f"{image}: {digest} is no digest", "write sha256: and 64 hex digits"
-            )
+        if digest and (not DIGEST.fullmatch(digest) or digest == NOBODYS):
+            remedy = "copy what the registry answered to the push: slipway manifests pin"
+            yield Broken(pod.owner, f"{path}.image", f"{image}: {digest} is no digest", remedy)
         elif not digest and (not TAG.fullmatch(tag) or tag == "latest" or tag.startswith("latest-")):
             yield Broken(pod.owner, f"{path}.image", f"{image} may be another image tomorrow")
 

@@ -10,12 +10,13 @@ from pydantic.fields import FieldInfo
 
 from cluster.estate import Estate
 from cluster.lints.lint import Broken, lint
-from cluster.objects import Object, listed
+from cluster.objects import Object, at, listed
 from cluster.pods import pods
 from slipway.settings import Settings
 
 PREFIX = "SLIPWAY_"
 MAPS = ("slipway-settings", "slipway-credentials")
+TRIED = "SLIPWAY_STAGING_NAMESPACE"
 
 
 def _written(estate: Estate) -> Iterator[tuple[Object, str, str, Any]]:
@@ -92,3 +93,31 @@ def combined(estate: Estate) -> Iterator[Broken]:
             for one in error.errors():
                 if not one["loc"]:
                     yield Broken(thing, "data", one["msg"].removeprefix("Value error, "))
+
+
+@lint(
+    "setting-namespace",
+    "A namespace that a setting names is there, and who tries a build in it may make services there.",
+    "correct the name; a trial's namespace needs a Role and a RoleBinding (platform/access/trials.yaml)",
+)
+def namespaces(estate: Estate) -> Iterator[Broken]:
+    for thing, path, name, value in _written(estate):
+        if not name.endswith("_NAMESPACE") or value is None:
+            continue
+        if not estate.has("Namespace", "", str(value)):
+            known = sorted(n for n in estate.namespaces if n.startswith("slipway-"))
+            yield Broken(thing, path, f"there is no Namespace {value}; there are: {', '.join(known)}")
+        elif name == TRIED and not _may_serve(estate, thing.namespace, str(value)):
+            yield Broken(thing, path, f"no account of {thing.namespace} may make InferenceServices in {value}")
+
+
+def _may_serve(estate: Estate, home: str, where: str) -> bool:
+    for binding in estate.all("RoleBinding"):
+        role = estate.get("Role", where, str(at(binding.document, "roleRef.name")))
+        accounts = [s for s in listed(binding.document, "subjects") if s.get("kind") == "ServiceAccount"]
+        if binding.namespace != where or role is None or not any(s.get("namespace", where) == home for s in accounts):
+            continue
+        for rule in listed(role.document, "rules"):
+            if "inferenceservices" in (rule.get("resources") or []) and "create" in (rule.get("verbs") or []):
+                return True
+    return False

@@ -72,6 +72,18 @@ PLANTED: dict[str, tuple[Callable[[Path], None], str, str]] = {
         change("apps/base/kustomization.yaml", r"  - credentials.yaml\n", ""),
         *("ref-secret", "there is no Secret slipway-credentials"),
     ),
+    "production stopped by an annotation": (
+        change(
+            "apps/production/size.yaml",
+            r"name: movies\nspec:",
+            "name: movies\n  annotations: {serving.kserve.io/stop: 'true'}\nspec:",
+        ),
+        *("production-replicas", "nobody would be answered"),
+    ),
+    "an unknown environment in the site": (
+        change("site/site.yaml", "environment: production", "environment: live"),
+        *("site", "there is no environment 'live'"),
+    ),
     "a wrong digest": (
         change(
             "apps/production/kustomization.yaml", r"slipway/serving, \w+: [^}]+", "slipway/serving, digest: sha256:12"
