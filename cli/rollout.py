@@ -254,7 +254,7 @@ def _told(console: Console) -> Callable[[Entry], None]:
 
     def say(told: Entry) -> None:
         nonlocal said
-        line = f"{told.phase} {told.stage}: {told.note or '; '.join(told.reasons) or told.reason}"
+        line = f"{told.phase} {told.stage}: {told.why}"
         if line != said:
             console.print(f"{told.time} {line}", highlight=False, soft_wrap=True)
             said = line

@@ -104,8 +104,8 @@ def history_of(entries: Sequence[Entry]) -> Table:
     table = Table("time (UTC)", "phase", "stage", "share", "verdict", "why", title_justify="left")
     for one in entries:
         share = "100 %" if one.percent is None else f"{one.percent} %"
-        why = one.note or "; ".join(one.reasons) or one.reason
-        table.add_row(one.time, str(one.phase), one.stage, share, one.verdict, f"{why} ({one.by})" if one.by else why)
+        why = f"{one.why} ({one.by})" if one.by and not one.said else one.why
+        table.add_row(one.time, str(one.phase), one.stage, share, one.verdict, why)
     return table
 
 

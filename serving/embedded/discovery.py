@@ -115,7 +115,7 @@ def openapi(version: str) -> Object | None:
     schemas: Object = {}
     paths: Object = {}
     for r in found:
-        whole = r.model.model_json_schema(ref_template="#/components/schemas/{model}")
+        whole = _plain(r.model.model_json_schema(ref_template="#/components/schemas/{model}"))
         schemas |= whole.pop("$defs", {})
         kind = {"group": schema.GROUP, "version": r.version, "kind": r.kind}
         schemas[r.kind] = whole | {"x-kubernetes-group-version-kind": [kind]}
@@ -137,6 +137,20 @@ def openapi(version: str) -> Object | None:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def _plain(found: Any) -> Any:
+    """A field that may be absent has its own type, as in a CRD: kubectl explains `anyOf` with null as an Object."""
+    if isinstance(found, list):
+        return [_plain(one) for one in found]
+    if not isinstance(found, dict):
+        return found
+    kept = {name: _plain(one) for name, one in found.items()}
+    types = [one for one in kept.get("anyOf", []) if one != {"type": "null"}]
+    if len(types) == 1:
+        del kept["anyOf"]
+        kept = types[0] | kept
+    return kept
 
 
 def table(resource: Resource, objects: Sequence[Object], version: str, headers: bool = True) -> Object:

@@ -146,7 +146,7 @@ class ModelSpec(Predictable):
     name: str | None = None
     modelFormat: ModelFormat
     runtime: str = Field(description="a ServingRuntime of the same namespace; always named, never guessed")
-    storageUri: str = Field(pattern=r"^(file:///|s3://[^/]).*")
+    storageUri: str = Field(pattern=r"^(file:///|s3://[^/]).*", description="a model package: file:/// or s3://")
     protocolVersion: Protocol | None = None
 
     @field_validator("storageUri")
@@ -174,7 +174,9 @@ class PredictorSpec(Closed):
     terminationGracePeriodSeconds: int | None = Field(None, ge=0, description=OnCluster)
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
-    canaryTrafficPercent: int | None = Field(None, ge=0, le=100)
+    canaryTrafficPercent: int | None = Field(
+        None, ge=0, le=100, description="of the traffic for the latest ready revision; the one before keeps the rest"
+    )
 
     @model_validator(mode="after")
     def _replicas(self) -> "PredictorSpec":

@@ -21,7 +21,7 @@ from slipway.inferenceservice import Document
 from slipway.lake.lake import Lake
 from slipway.rollout import holder, service
 from slipway.rollout.evidence import Evidence, Reward, Shadow
-from slipway.rollout.machine import Seen, Step, step
+from slipway.rollout.machine import Seen, Step, answers, step
 from slipway.rollout.policy import Decision, Policy, judge
 from slipway.rollout.record import Entry, Record, entry
 from slipway.rollout.rewards import LAG, Logs
@@ -187,7 +187,7 @@ class Controller:
         seen, reading, problem = self._look(held, found, now)
         decision, evidence = self._judge(held, reading, seen, now)
         done = step(self.policy, held, seen, decision, now)
-        heard = seen.word is not None
+        heard = answers(held, done.state, seen)
         told = entry(
             done.state,
             self.policy,
@@ -197,6 +197,7 @@ class Controller:
             based_on=found["metadata"]["resourceVersion"],
             alias=done.alias.number if done.alias else None,
             note=problem,
+            said=str(seen.word) if seen.word and heard else "",
         )
         self._note(held, done, told, now)
         if done.alias and self.places.tracker:
@@ -262,7 +263,7 @@ class Controller:
     def _note(self, held: State, done: Step, told: Entry, now: float) -> None:
         """Store the entry when it says something new; only a retreat goes on where that fails."""
         moved = (done.state.phase, done.state.stage) != (held.phase, held.stage)
-        says = f"{done.state.phase}/{done.state.stage}/{told.verdict}/{told.note}/{told.alias}"
+        says = f"{done.state.phase}/{done.state.stage}/{told.verdict}/{told.note}/{told.said}/{told.alias}"
         if says == self._noted[0] and (self._refused or (not moved and now - self._noted[1] < NOTED)):
             return
         self._unwritten.append(told)

@@ -107,6 +107,14 @@ def step(policy: Policy, state: State, seen: Seen, decision: Decision | None, no
     return Step(state)
 
 
+def answers(before: State, after: State, seen: Seen) -> bool:
+    """Whether a person's word can go. An approval waits for figures: without them no stage can begin."""
+    if seen.word is None:
+        return False
+    waits = seen.word.word == "approve" and before.phase in (Phase.AWAITING, Phase.PAUSED) and seen.figures is None
+    return after != before or not waits or seen.word.rollout != before.id
+
+
 def difference(state: State, seen: Seen) -> str:
     """What somebody else changed, in words; "" is nothing."""
     assert seen.service is not None
@@ -139,7 +147,7 @@ def _obey(policy: Policy, state: State, seen: Seen, service: Service, word: Word
             return _end(state, Phase.ABORTED, f"{reason}; the service is left as it was found", now, word.by)
         return retreat(state, reason, now, word.by or "somebody")
     if state.phase is Phase.AWAITING:
-        return _advance(policy, state, seen, now, f"approved by {word.by or 'somebody'}")
+        return _advance(policy, state, seen, now, str(word))
     if state.phase is Phase.PAUSED:
         return _take_over(policy, state, seen, service, word, now)
     return state

@@ -33,7 +33,8 @@ Figure = Annotated[float, BeforeValidator(lambda value: nan if value is None els
 class Entry(Frozen):
     """at: seconds since 1970. phase, stage: after what was done. based_on: the resourceVersion that was read.
 
-    percent: the candidate's share as asked for, None is all. note: what was in the way, "" is nothing.
+    percent: the candidate's share as asked for, None is all. note: what was in the way, "" is nothing. said: what a
+    person had said, and this obeyed.
     """
 
     at: float
@@ -49,6 +50,12 @@ class Entry(Frozen):
     figures: dict[str, Figure] = Field({})
     evidence: dict[str, Any] | None = None
     note: str = ""
+    said: str = ""
+
+    @property
+    def why(self) -> str:
+        """In one line: a person's word, what is in the way, or what the judge says."""
+        return self.said or self.note or "; ".join(self.reasons) or self.reason
 
     @property
     def time(self) -> str:

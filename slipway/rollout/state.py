@@ -81,6 +81,9 @@ class Word(Frozen):
     by: str = Field("", max_length=200)
     reason: str = Field("", max_length=2000)
 
+    def __str__(self) -> str:
+        return f"{self.by or 'somebody'} said {self.word}" + (f": {self.reason}" if self.reason else "")
+
 
 class State(Frozen):
     """candidate_revision, stable_revision: "" until they are known. champion: the registry's version that has the

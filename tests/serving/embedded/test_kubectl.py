@@ -61,7 +61,9 @@ def test_a_stale_object_does_not_replace_a_newer_one(serving: Any) -> None:
 def test_diff_explain_and_watch(serving: Any, eventually: Callable[..., None], tmp_path: Path) -> None:
     text = manifest(serving.documents("one"))
     serving.kubectl("apply", "-f", "-", stdin=text)
-    assert "canaryTrafficPercent" in serving.kubectl("explain", "isvc.spec.predictor")
+    explained = serving.kubectl("explain", "isvc.spec.predictor")
+    assert "canaryTrafficPercent\t<integer>" in explained
+    assert "model\t<ModelSpec> -required-" in explained
     changed = text.replace(serving.package("one"), serving.package("two"))
     assert serving.package("two") in serving.kubectl("diff", "-f", "-", stdin=changed, check=False)
     seen = tmp_path / "watched"

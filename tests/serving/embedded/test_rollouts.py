@@ -332,6 +332,8 @@ def test_by_the_command_line_with_an_edit_by_kubectl_and_a_killed_controller(
     assert "already" in slipway(*same, "--here"), "a pod that is started again has nothing to do"
     history = " ".join(slipway("history", "movies").split())
     assert "promoted" in history
+    decisions = list(rolling.places.record(state().id).entries())
+    assert "said approve: I have seen it" in next(one.why for one in decisions if one.said)
     artifacts = rolling.tracker.client
     run = state().run
     eventually(lambda: artifacts.get_run(run).info.status == "FINISHED", 30, "the report is written")

@@ -8,7 +8,7 @@ import pytest
 from serving.embedded.merge import merge
 from serving.embedded.traffic import Rollout, plan
 from slipway.rollout import service
-from slipway.rollout.machine import READY, Seen, step
+from slipway.rollout.machine import READY, Seen, answers, step
 from slipway.rollout.policy import Decision, Policy, Verdict
 from slipway.rollout.state import Applied, Figures, Phase, State, Version, Word
 
@@ -289,3 +289,19 @@ def test_what_keeps_the_spec_from_becoming_a_revision_is_the_reason(world: World
         done = step(POLICY, world.state, replace(seen, service=stuck), None, world.now)
         assert done.state.phase is Phase.ROLLING_BACK
         assert reason in done.state.reason
+
+
+def test_an_approval_waits_for_the_figures_that_the_next_stage_counts_from(world: World) -> None:
+    world.until(Phase.SHADOW)
+    assert world.once(ASK) is Phase.AWAITING
+    word = Word(rollout=world.state.id, word="approve", by="ann", reason="I have seen it")
+    seen = replace(world.look(), figures=None, word=word)
+    same = step(POLICY, world.state, seen, None, world.now).state
+    assert same == world.state
+    assert not answers(world.state, same, seen), "it is not forgotten"
+    seen = replace(seen, figures={})
+    after = step(POLICY, world.state, seen, None, world.now).state
+    assert (after.phase, after.reason) == (Phase.CANARY, "ann said approve: I have seen it")
+    assert answers(world.state, after, seen)
+    old = replace(seen, figures=None, word=word.model_copy(update={"rollout": "another"}))
+    assert answers(world.state, world.state, old), "what was said of another rollout goes"
