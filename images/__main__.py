@@ -103,6 +103,8 @@ def build(
     wanted = named(names or [])
     if digests and not push_to:
         raise ImageError("--digests names what was pushed, and nothing is", "add --push-to <registry>/<project>")
+    if digests and not digests.absolute().parent.is_dir():  # known now, and not when all is pushed
+        raise ImageError(f"there is no folder {digests.absolute().parent}", "make it, or name another: --digests")
     pushed = {}
     for image in wanted:
         with _bar() as bar:

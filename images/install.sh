@@ -13,9 +13,11 @@ UV_LINK_MODE=copy /tools/opt/uv/bin/uv pip install --no-config --python "$python
 cd "$libraries"
 find . -type d -name tests -prune -exec rm -rf {} +
 find . -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.a' \) -delete
-# Arrow's remote procedure calls, second and third names of a library (a wheel has no links), and Feast's web page, are used by nobody here.
-rm -rf pyarrow/include pyarrow/src pyarrow/*flight* feast/ui
-rm -f pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.*.*
+# Used by nobody here: Arrow's remote procedure calls and own tests; second and
+# third names of a library (a wheel has no links); ONNX Runtime once more, for programs in C; SQLAlchemy's test suite;
+# Feast's web page.
+rm -rf pyarrow/include pyarrow/src pyarrow/*flight* pyarrow/*_cpp_tests* sqlalchemy/testing feast/ui
+rm -f pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.*.* onnxruntime/capi/libonnxruntime.so.*
 
 # A quarter of these is symbols for debuggers. Named one by one: strip breaks libraries that a wheel's builder patched.
 # Only what was installed just now: a file of the layer below would be written once more.

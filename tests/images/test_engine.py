@@ -30,7 +30,10 @@ def test_without_podman_the_packages_are_named(monkeypatch, tmp_path):
         ("error: Hash mismatch for `numpy==2.4.0`", "not the one that was locked"),
         ("Error: creating build container: slipway-base: image not known", "python -m images base"),
         ("dial tcp: dns error: failed to lookup pypi.org", "the network"),
-        ("something that nobody has seen", ""),
+        ("dial tcp: lookup registry.example.com on 10.0.0.1:53: no such host", "check the address"),
+        ("reading manifest 3.10 in docker.io/library/python: manifest unknown", "the registry has no such image"),
+        ("Error: creating build container: invalid reference format", "sha256:<64 hex digits>"),
+        ("something that nobody has seen", "all that it said: "),
     ],
 )
 def test_a_failed_command_is_shown_with_its_remedy(tmp_path, said, remedy):
@@ -41,7 +44,6 @@ def test_a_failed_command_is_shown_with_its_remedy(tmp_path, said, remedy):
     assert said in failed.value.message
     assert said in log.read_text()
     assert remedy in failed.value.remedy
-    assert bool(remedy) == bool(failed.value.remedy)
 
 
 def test_lines_arrive_while_the_command_runs():
