@@ -20,7 +20,7 @@ from components.image import PIPELINE, TRAINING
 from pipelines import fingerprint
 from pipelines.parameters import EtlParameters, Parameters
 from pipelines.runners import engine
-from pipelines.runners.engine import Engine
+from pipelines.runners.engine import Engine, Image
 from slipway.errors import ConfigError
 from slipway.lake.reference import is_reference
 from slipway.settings import Settings
@@ -33,7 +33,7 @@ class Containers:
 
     def __init__(self, env: Settings) -> None:
         self.engine = Engine.find(env.container_engine)
-        found = {name: self.engine.image(wanted) for name, wanted in _images(env).items()}
+        found = _found(self.engine, {PIPELINE: env.image, TRAINING: env.training_image})
         # By their content: a rebuilt image under the same name must not be taken for the earlier one by the cache.
         self.images: Mapping[str, str] = {name: image.id for name, image in found.items()}
         self.revisions = {image.revision for image in found.values()} - {""}
@@ -64,8 +64,19 @@ class Containers:
             self.engine.end(label)
 
 
-def _images(env: Settings) -> dict[str, str]:
-    return {PIPELINE: env.image, TRAINING: env.training_image}
+def _found(engine: Engine, wanted: Mapping[str, str]) -> dict[str, Image]:
+    """wanted: name in the compiled pipeline → the image in its stead. Raises ConfigError naming what is not here."""
+    found = {name: engine.image(image) for name, image in wanted.items()}
+    absent = list(dict.fromkeys(image for name, image in wanted.items() if found[name] is None))
+    ours = [image.partition(":")[0] for image in absent if image in (PIPELINE, TRAINING)]
+    theirs = [image for image in absent if image not in (PIPELINE, TRAINING)]
+    remedies = [f"build what is ours: python -m images build {' '.join(ours)}"] if ours else []
+    if theirs:
+        pull = f"{Path(engine.command[0]).name} pull {theirs[0]}"
+        remedies.append(f"fetch what is not: {pull}; or correct SLIPWAY_IMAGE and SLIPWAY_TRAINING_IMAGE")
+    if absent:
+        raise ConfigError(f"there is no image {' and no '.join(absent)} here", "; ".join(remedies))
+    return {name: image for name, image in found.items() if image is not None}
 
 
 def _handler(run: list[str]) -> type[SubprocessTaskHandler]:

@@ -72,15 +72,15 @@ class Engine:
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess([], 124, "", f"no answer within {timeout:.0f} s")
 
-    def image(self, name: str) -> Image:
-        """Raises ConfigError when it is not here: images are built or pulled on purpose, never by a run."""
+    def image(self, name: str) -> Image | None:
+        """None when it is not here: images are built or pulled on purpose, never by a run. Raises ConfigError."""
         answer = self.ask("image", "inspect", name)
         if answer.returncode != 0:
-            raise ConfigError(
-                f"there is no image {name} here",
-                f"build it: python -m images build {name.rpartition('/')[2].partition(':')[0].partition('@')[0]}; "
-                "or name another with SLIPWAY_IMAGE and SLIPWAY_TRAINING_IMAGE",
-            )
+            said = answer.stderr.strip()
+            if "not known" in said or "no such image" in said.lower():
+                return None
+            last = said.splitlines()[-1] if said else "it says nothing"
+            raise ConfigError(f"{self.command[0]} cannot look for image {name!r}: {last}", "see: podman info")
         found = json.loads(answer.stdout)[0]
         labels = found.get("Labels") or (found.get("Config") or {}).get("Labels") or {}
         return Image(found["Id"].removeprefix("sha256:"), labels.get(REVISION, ""))
