@@ -44,7 +44,8 @@ def check(names: Sequence[str], definitions: Definitions, root: Path = overlays.
     begin = time.perf_counter()
     applied = overlays.find(root)
     asked = overlays.choose(names, root) if names else applied
-    built = overlays.build_all([*asked, *(o for o in applied if o not in asked)])
+    worlds = {overlay.world for overlay in asked} | {""}
+    built = overlays.build_all([*asked, *(o for o in applied if o not in asked and o.world in worlds)])
     mine, others = built[: len(asked)], built[len(asked) :]
     findings = [*site.check(root), *(() if names else overlays.read_sources(root))]
     for one in mine:
