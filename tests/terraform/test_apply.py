@@ -95,7 +95,7 @@ def test_a_cluster_finds_its_storage_breaks_no_rule_and_has_a_price(aws: Account
     assert made["aws_eks_cluster"] == 1
     assert made["aws_eks_node_group"] == 3
     estimate = costs.estimate("staging", [parsed], costs.Prices.load())
-    assert {"control plane", "pool gpu: g5.xlarge"} <= {line.what for line in estimate.lines}
+    assert {"control plane", "pool gpu: g5.2xlarge"} <= {line.what for line in estimate.lines}
 
 
 def test_a_change_by_hand_is_told_and_put_back(aws: Account, storage: Path) -> None:

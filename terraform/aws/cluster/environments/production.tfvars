@@ -6,5 +6,5 @@ serving_namespaces = ["slipway-staging", "slipway-canary", "slipway-production"]
 pools = {
   platform = { kind = "cpu", instance_types = ["m6i.xlarge"], min_size = 3, max_size = 9 }
   training = { kind = "cpu", instance_types = ["m6i.2xlarge"], min_size = 0, max_size = 8 }
-  gpu      = { kind = "gpu", instance_types = ["g5.xlarge"], min_size = 0, max_size = 4, disk_gb = 200 }
+  gpu      = { kind = "gpu", instance_types = ["g5.2xlarge"], min_size = 0, max_size = 4, disk_gb = 200 }
 }

@@ -6,5 +6,5 @@ serving_namespaces = ["slipway-staging"]
 pools = {
   platform = { kind = "cpu", instance_types = ["m6i.xlarge"], min_size = 2, max_size = 4 }
   training = { kind = "cpu", instance_types = ["m6i.2xlarge"], min_size = 0, max_size = 4, spot = true }
-  gpu      = { kind = "gpu", instance_types = ["g5.xlarge"], min_size = 0, max_size = 1, disk_gb = 200, spot = true }
+  gpu      = { kind = "gpu", instance_types = ["g5.2xlarge"], min_size = 0, max_size = 1, disk_gb = 200, spot = true }
 }
