@@ -1,6 +1,6 @@
 """What training the ranker reaches on one GPU: tokens per second, share of its peak, memory, kernels, equal numbers.
 
-    python -m benchmarks.gpu                          # on a machine with a GPU: about ten minutes
+    python -m benchmarks.gpu                          # on a machine with a GPU
     python -m benchmarks.gpu --part ceilings large    # some parts; those measured before are kept
     python -m benchmarks.gpu --device cpu --tiny --out <folder>   # that the benchmark itself runs; no evidence
 
