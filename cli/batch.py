@@ -16,10 +16,13 @@ REGISTERED = "models:/"
 
 
 def batch(
+    out: Annotated[str, typer.Option("--out", "-o", help="A folder or s3:// URI for the Parquet parts.")],
     package: Annotated[
-        str, typer.Argument(help="models:/movies@champion, a package's folder, or its file:// or s3:// URI.")
+        str,
+        typer.Option(
+            "--package", "-p", help="models:/<model>@<alias>, a package's folder, or its file:// or s3:// URI."
+        ),
     ] = "models:/movies@champion",
-    out: Annotated[str, typer.Option("--out", "-o", help="A folder or s3:// URI for the Parquet parts.")] = "",
     users: Annotated[
         Path | None, typer.Option(help="A Parquet or CSV file with a column `user`; default: the package's own users.")
     ] = None,
@@ -37,13 +40,11 @@ def batch(
     [bold]Examples[/bold]
 
       slipway batch --out recommendations
-      slipway batch models:/movies@challenger --out s3://bucket/recommendations -k 50
-      slipway batch ./package --users members.csv --out recommendations --workers 2
+      slipway batch --package models:/movies@challenger --out s3://bucket/recommendations -k 50
+      slipway batch --package ./package --users members.csv --out recommendations --workers 2
     """
     from slipway.workloads.movies import batch as job
 
-    if not out:
-        raise ConfigError("there is no place for the recommendations", "name one: --out recommendations")
     console, env = Console(), settings()
     target = out if "://" in out else Path(out).expanduser().absolute().as_uri()
     opened = find(package, env)

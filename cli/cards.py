@@ -9,14 +9,16 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from cli import options
 from slipway.settings import settings
 
 
 def cards(
-    workload_name: Annotated[str, typer.Option("--workload", "-w", help="A folder of slipway/workloads.")] = "movies",
+    workload_name: options.Workload = "movies",
     alias: Annotated[str, typer.Option(help="Which version of the registry: challenger, champion.")] = "challenger",
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write <workload>-model.md and <workload>-data.md to, instead.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write <workload>-model.md and <workload>-data.md to, instead."),
     ] = None,
     materials: Annotated[
         Path | None, typer.Option(help="File to write the page of outside materials to, and nothing else.")

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from cli import exits
 from slipway.settings import Settings, settings
 
 if TYPE_CHECKING:
     from pipelines.parameters import EtlParameters, Parameters
-
-GATE_REFUSED = 3
-INTERRUPTED = 130
 
 RUN_ID = typer.Argument(help="As slipway run --runner cluster printed it, and the dashboard shows it.")
 
@@ -51,17 +49,17 @@ def show(console: Console, run_id: str, env: Settings) -> None:
             highlight=False,
             soft_wrap=True,
         )
-        raise LeftError(INTERRUPTED) from None
+        raise LeftError(exits.INTERRUPTED) from None
     if ended.admitted is False:
         console.print("\nGate      refused the challenger: see the report of step evaluate", highlight=False)
-        raise typer.Exit(GATE_REFUSED)
+        raise typer.Exit(exits.REFUSED)
     console.print("\nrun succeeded", highlight=False)
 
 
 def follow(run_id: Annotated[str, RUN_ID]) -> None:
     """Follow a run on Kubeflow Pipelines to its end; Ctrl-C leaves it running. Exits with 3 when the gate refused.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
       slipway run --runner cluster --no-wait --data s3://bucket/ml-25m
       slipway follow 2b6f1a9e-5d0c-4c39-9d1e-0a4b7c1f2d3e
@@ -70,7 +68,12 @@ def follow(run_id: Annotated[str, RUN_ID]) -> None:
 
 
 def cancel(run_id: Annotated[str, RUN_ID]) -> None:
-    """End a run on Kubeflow Pipelines: its steps are told to stop; a training goes on from its checkpoint next time."""
+    """End a run on Kubeflow Pipelines: its steps are told to stop; a training goes on from its checkpoint next time.
+
+    [bold]Example[/bold]
+
+      slipway cancel 2b6f1a9e-5d0c-4c39-9d1e-0a4b7c1f2d3e
+    """
     from pipelines.runners.kubeflow import Kubeflow
 
     Kubeflow(settings()).terminate(run_id)

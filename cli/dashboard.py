@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli import exits
+
 
 def dashboard(
     port: Annotated[
@@ -30,4 +32,4 @@ def dashboard(
         browser=browser,
         started=lambda url: console.print(f"dashboard at [bold]{url}[/bold], Ctrl-C stops it", highlight=False),
     )
-    raise typer.Exit(130)  # it ends by a signal only
+    raise typer.Exit(exits.INTERRUPTED)  # it ends by a signal only

@@ -1,8 +1,7 @@
 """`slipway ingest` and `slipway data …`: what comes into the lake, what is there, its upkeep. Knows screens only."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from cli import lakeview
+from cli import lakeview, options
+from cli.bar import bar
 from slipway import config, workload
+from slipway.duration import seconds
 from slipway.errors import ConfigError, StorageError
 from slipway.lake.lake import AREAS, Area, Lake
 from slipway.lake.table import Table
@@ -23,10 +23,6 @@ console = Console()
 data = typer.Typer(no_args_is_help=True, help="The lake: what is there, and its upkeep.")
 
 WORKLOAD = "movies"
-DataSet = Annotated[
-    str | None,
-    typer.Option("--data-set", help="Data set of the lake; default SLIPWAY_DATA_SET.", show_default=False),
-]
 
 
 class Source(StrEnum):
@@ -37,17 +33,15 @@ class Source(StrEnum):
 
 def ingest(
     source: Annotated[Source, typer.Option(help="Files, the event stream, or what production logged.")] = Source.files,
-    files: Annotated[str, typer.Option("--data", "-d", help='A folder or s3:// URI, or "simulated".')] = "simulated",
-    data_set: DataSet = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Stream only: go on until Ctrl-C.")] = False,
+    files: options.Files = "simulated",
+    data_set: options.DataSet = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stream only: go on until Ctrl-C.")] = False,
     metrics_port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="/metrics and /health of --follow; default SLIPWAY_STREAM_METRICS_PORT."),
     ] = None,
-    profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full: how much is simulated.")] = "demo",
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: ingest.max_bad_share=0.05.")
-    ] = None,
+    profile: options.Profile = "demo",
+    assignments: options.Assignments = None,
 ) -> None:
     """Bring what is new into the lake; what was ingested before is skipped, so it is safe to run again.
 
@@ -72,7 +66,7 @@ def ingest(
     else:
         from slipway.workloads.movies import production
 
-        with _progress() as progress:
+        with bar(console) as progress:
             counts = production.ingest(Lake(), name, settled.production, progress)
         console.print(f"{name}: {_counts(counts)}", highlight=False)
 
@@ -81,7 +75,7 @@ def _files(files: str, name: str, settled: object) -> None:
     from components.ingest.step import source_files
     from slipway.workloads.movies.landing import land
 
-    with _progress() as progress, source_files(workload.load(WORKLOAD), settled, files, progress) as folder:
+    with bar(console) as progress, source_files(workload.load(WORKLOAD), settled, files, progress) as folder:
         landed = land(folder, Lake(), name, settled.ingest, progress)  # type: ignore[attr-defined]
     lakeview.show_landed(console, name, landed)
 
@@ -96,14 +90,14 @@ def _stream(name: str, *, follow: bool, metrics_port: int | None) -> None:
     with embedded.broker(url):
         if follow:
             console.print(f"following {url} into data set {name}; Ctrl-C stops", highlight=False)
-        with _progress() as progress:
+        with bar(console) as progress:
             counts = (application.follow if follow else application.drain)(url, name, progress, stream)
     console.print(f"{name}: {counts}", highlight=False)
 
 
 @data.command()
 def status(
-    data_set: DataSet = None,
+    data_set: options.DataSet = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> None:
     """Say what is in the lake: tables, partitions, snapshots, rows, quarantine, freshness and sizes.
@@ -131,7 +125,7 @@ def status(
 @data.command()
 def compact(
     table: Annotated[str | None, typer.Argument(help="area/table; default: every table of the data set.")] = None,
-    data_set: DataSet = None,
+    data_set: options.DataSet = None,
 ) -> None:
     """Make one sorted file of the many small files of each partition; events written twice are kept once.
 
@@ -152,7 +146,7 @@ def retain(
     logs: Annotated[
         str | None, typer.Option(help="Exposures, shadows and feedback of older days go: 90d. Default: all stay.")
     ] = None,
-    data_set: DataSet = None,
+    data_set: options.DataSet = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove files of old versions, and what killed writers left. Versions with a snapshot stay readable.
@@ -167,10 +161,10 @@ def retain(
     """
     from slipway.lake.retention import expire
 
-    name, age = _named(data_set), _duration(keep)
+    name, age = _named(data_set), timedelta(seconds=seconds(keep))
     lake = Lake()
     if logs is not None:
-        before = (datetime.now(UTC) - _duration(logs)).date()
+        before = (datetime.now(UTC) - timedelta(seconds=seconds(logs))).date()
         for one in (one for area, one in _tables(name, None) if area == "logs"):
             rows = expire(one, before, dry_run=dry_run)
             verb = "would go" if dry_run else "removed"
@@ -190,7 +184,7 @@ def retain(
 def snapshot(
     table: Annotated[str, typer.Argument(help="area/table")] = "processed/events",
     version: Annotated[int | None, typer.Option(help="Default: the newest.", show_default=False)] = None,
-    data_set: DataSet = None,
+    data_set: options.DataSet = None,
     verify: Annotated[
         str | None,
         typer.Option("--verify", help="Instead: check every file of this stored snapshot (id or its start)."),
@@ -221,7 +215,7 @@ def snapshot(
 
 
 @data.command()
-def materialise(data_set: DataSet = None) -> None:
+def materialise(data_set: options.DataSet = None) -> None:
     """Bring new rows of the feature tables into the online store, as `feast materialize-incremental` does.
 
     Where there are no definitions yet, they are applied. A view whose table nobody has written yet is told, and is no
@@ -257,7 +251,7 @@ def replay(
     drop: Annotated[
         list[str] | None, typer.Option("--drop-reason", help="Give up the rows with this reason. Repeatable.")
     ] = None,
-    data_set: DataSet = None,
+    data_set: options.DataSet = None,
 ) -> None:
     """Clean the rows in quarantine once more, repaired by rules; what is good now goes into the lake, each row once.
 
@@ -271,13 +265,13 @@ def replay(
     from slipway.validation.replay import replay as again
 
     repair = (repairs.read(rules) if rules else repairs.Repair()).dropping(*(drop or []))
-    with _progress() as progress:
+    with bar(console) as progress:
         done = again(Lake(), _named(data_set), repair, progress, WORKLOAD)
     lakeview.show_replayed(console, done)
 
 
 @data.command()
-def validate(data_set: DataSet = None) -> None:
+def validate(data_set: options.DataSet = None) -> None:
     """Check each table of a data set against what is expected of it. Exits with 1 when a hard rule is broken.
 
     [bold]Example[/bold]
@@ -286,7 +280,7 @@ def validate(data_set: DataSet = None) -> None:
     """
     from slipway.validation.report import raise_if_failed
 
-    with _progress() as progress:
+    with bar(console) as progress:
         reports = workload.load(WORKLOAD).validate(Lake(), _named(data_set), progress)
     lakeview.show_reports(console, reports)
     raise_if_failed(reports)
@@ -317,35 +311,5 @@ def _tables(data_set: str, chosen: str | None) -> list[tuple[Area, Table]]:
     return match
 
 
-def _duration(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d+)([hdw])", text.strip())
-    if not match:
-        raise ConfigError(f"{text!r} is no duration", "write a number and h, d or w: 12h, 30d, 4w")
-    return int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
-
-
 def _counts(counts: Mapping[str, float]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:,.0f}" for name, value in counts.items())
-
-
-@contextmanager
-def _progress() -> Iterator[workload.Progress]:
-    """A bar per kind of work on a terminal; nothing elsewhere."""
-    bars = Progress(
-        SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description:<9}"),
-        BarColumn(24),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[what]}"),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    tasks = {}
-
-    def shown(what: str, share: float, metrics: Mapping[str, float]) -> None:
-        if what not in tasks:
-            tasks[what] = bars.add_task(what, total=1.0, what="")
-        bars.update(tasks[what], completed=share, what=_counts(metrics))
-
-    with bars:
-        yield shown

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from cli import options
+from cli.options import Runner
 from slipway import config, workload
 from slipway.settings import settings
 
@@ -20,27 +22,17 @@ class Source(StrEnum):
     production = "production"
 
 
-class Runner(StrEnum):
-    local = "local"
-    container = "container"
-    cluster = "cluster"
-
-
 def etl(
     source: Annotated[
         Source, typer.Option(help="Files from outside, or the production log of the lake.")
     ] = Source.files,
-    data: Annotated[str, typer.Option("--data", "-d", help='A folder or s3:// URI, or "simulated".')] = "simulated",
-    data_set: Annotated[str, typer.Option(help="Of the lake; default: SLIPWAY_DATA_SET.")] = "",
-    workload_name: Annotated[str, typer.Option("--workload", "-w", help="A folder of slipway/workloads.")] = "movies",
-    profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full.")] = "demo",
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: production.window_hours=6.")
-    ] = None,
-    runner: Annotated[
-        Runner, typer.Option(help="This machine, this machine with a container per step, or Kubeflow Pipelines.")
-    ] = Runner.local,
-    wait: Annotated[bool, typer.Option(help="Follow a run on Kubeflow Pipelines to its end.")] = True,
+    data: options.Files = "simulated",
+    data_set: options.DataSet = None,
+    workload_name: options.Workload = "movies",
+    profile: options.Profile = "demo",
+    assignments: options.Assignments = None,
+    runner: options.RunsOn = Runner.local,
+    wait: options.Wait = True,
 ) -> None:
     """Run the ETL pipeline: what is new → the lake, validated → features → a training set.
 
@@ -74,6 +66,10 @@ def etl(
         cluster.run(console, parameters, env, wait=wait)
         return
 
+    from pipelines import fingerprint
+
+    if source is Source.files:  # that are not there need no seconds of imports
+        fingerprint.data_version(fingerprint.pinned(data, env))
     from cli.training import View, containers
     from pipelines.runners import local
 

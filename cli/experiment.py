@@ -12,7 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli import options
 from slipway import config
+from slipway.duration import seconds
+from slipway.errors import ConfigError
 from slipway.settings import settings
 
 if TYPE_CHECKING:
@@ -24,19 +27,17 @@ EVIDENCE = Path("docs/evidence/experiments")
 
 def experiment(
     name: Annotated[str | None, typer.Argument(help="One of --list.", show_default=False)] = None,
-    data: Annotated[
-        str, typer.Option("--data", "-d", help='A folder or s3:// URI, "simulated", or lake:<data set>@<version>.')
-    ] = "simulated",
-    budget: Annotated[float, typer.Option(min=1, help="CPU-seconds for the whole experiment.")] = 600,
+    data: options.Data = "simulated",
+    budget: Annotated[str, typer.Option(help="CPU time of the whole experiment: 90s, 20m, 2h.")] = "10m",
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
-    out: Annotated[Path, typer.Option(help="Where the page, its JSON and its plots are written.")] = EVIDENCE,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where the page, its JSON and its plots are written.")
+    ] = EVIDENCE,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure every arm again, also those that are known.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Say which experiments there are.")] = False,
-    workload_name: Annotated[str, typer.Option("--workload", "-w", help="A folder of slipway/workloads.")] = "movies",
+    workload_name: options.Workload = "movies",
     profile: Annotated[str, typer.Option("--profile", "-p", help="How the data are simulated and read.")] = "demo",
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: simulate.users=500. Repeatable.")
-    ] = None,
+    assignments: options.Assignments = None,
 ) -> None:
     """Repeat one comparison: measure its arms, draw its plots, write its page.
 
@@ -46,8 +47,8 @@ def experiment(
     [bold]Examples[/bold]
 
       slipway experiment --list
-      slipway experiment losses --data ~/ml-1m --budget 1800
-      slipway experiment strategies --fresh --out /tmp/pages
+      slipway experiment losses --data ~/ml-1m --budget 30m
+      slipway experiment strategies --fresh --out pages
     """
     from slipway.experiments import catalogue
 
@@ -55,7 +56,9 @@ def experiment(
     if listing or name is None:
         _list(console, catalogue.known(workload_name))
         return
-    chosen = catalogue.load(workload_name, name)
+    chosen, limit = catalogue.load(workload_name, name), seconds(budget, bare="s")
+    if limit < 1:
+        raise ConfigError(f"nothing can be measured in a budget of {budget}", "give it some time: 20m")
 
     from cli.bar import bar
     from cli.inputs import Inputs
@@ -68,7 +71,7 @@ def experiment(
 
     env, about = settings(), machine()
     inputs = Inputs.named(workload_name, profile, config.parse_assignments(assignments or []), data, env)
-    params: dict[str, Any] = {"data": inputs.shown, "data_version": inputs.version, "budget": budget, "seed": seed}
+    params: dict[str, Any] = {"data": inputs.shown, "data_version": inputs.version, "budget": limit, "seed": seed}
     folder = env.home / "experiments" / f"{name}-{_hash([workload_name, params])}"
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
@@ -80,9 +83,9 @@ def experiment(
         tracker = Tracker(env.tracking, f"{workload_name}-experiments")
         memory = Memory.open(folder, tracker, name, git_commit(), params)
         with memory.run:
-            findings = chosen.run(Context(read, scratch, budget, seed, progress, memory.remember))
+            findings = chosen.run(Context(read, scratch, limit, seed, progress, memory.remember))
             source = [f"--data {inputs.shown}", *(f"--set {a}" for a in assignments or [])] if needs_data else []
-            typed = " ".join([f"slipway experiment {name}", *source, f"--budget {budget:g} --seed {seed}"])
+            typed = " ".join([f"slipway experiment {name}", *source, f"--budget {limit:g} --seed {seed}"])
             findings = dataclasses.replace(findings, command=findings.command or typed)
             written = page.write(out, name, findings, {**about, "commit": _commits(memory)}, {"arms": memory.arms()})
             for path in (written, written.with_suffix(".json"), *sorted(out.glob(f"{name}-*.svg"))):

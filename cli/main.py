@@ -6,7 +6,6 @@ slipway run --runner cluster …     # the same compiled pipeline on Kubeflow Pi
 """
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,22 +14,33 @@ from rich.console import Console
 
 from cli import cluster as kubeflow
 from cli import data as lake
-from cli import manifests, promotion, rollout, schedule, simulate, trigger
+from cli import exits, helptext, manifests, options, promotion, rollout, schedule, simulate, trigger
 from cli.batch import batch
 from cli.bootstrap import bootstrap
 from cli.cards import cards
 from cli.dashboard import dashboard
 from cli.etl import etl
 from cli.experiment import experiment
+from cli.options import Runner
 from cli.stage import stage
 from cli.tune import tune
 from slipway import config, workload
 from slipway.errors import ConfigError, SlipwayError
 from slipway.settings import settings
 
+HELP = """From raw events to an answered KServe request: one definition, on a laptop and on a cluster.
+
+[bold]Examples[/bold]
+
+slipway run                 # the whole line on simulated data, and serve what comes of it
+slipway recommend 42        # ask it
+slipway down                # end every process
+"""
+PIPELINES, SERVING, DATA, CLUSTER = "Pipelines and models", "Serving", "Data", "On a cluster"
+
 app = typer.Typer(
     name="slipway",
-    help="From raw events to an answered KServe request: one definition, on a laptop and on a cluster.",
+    help=HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -38,32 +48,17 @@ app = typer.Typer(
 )
 console = Console(file=sys.stdout)  # this very stream: kfp.local prints, and stdout is redirected while it does
 
-GATE_REFUSED = 3
-INTERRUPTED = 130
 
-
-class Runner(StrEnum):
-    local = "local"
-    container = "container"
-    cluster = "cluster"
-
-
-@app.command()
+@app.command(rich_help_panel=PIPELINES)
 def run(
-    workload_name: Annotated[str, typer.Option("--workload", "-w", help="A folder of slipway/workloads.")] = "movies",
-    profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full: how much, how long.")] = "demo",
-    data: Annotated[
-        str, typer.Option("--data", "-d", help='A folder or s3:// URI, "simulated", or lake:<data set>@<version>.')
-    ] = "simulated",
-    runner: Annotated[
-        Runner, typer.Option(help="This machine, this machine with a container per step, or Kubeflow Pipelines.")
-    ] = Runner.local,
-    wait: Annotated[bool, typer.Option(help="Follow a run on Kubeflow Pipelines to its end.")] = True,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: train.epochs=3. Repeatable.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Ray Train workers; 0 trains in the step's own process.")] = 0,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Give each worker a GPU.")] = False,
+    workload_name: options.Workload = "movies",
+    profile: options.Profile = "demo",
+    data: options.Data = "simulated",
+    runner: options.RunsOn = Runner.local,
+    wait: options.Wait = True,
+    assignments: options.Assignments = None,
+    workers: options.Workers = 0,
+    gpu: options.Gpu = False,
     deploy: Annotated[bool, typer.Option(help="Serve the package when the gate admits it.")] = True,
     slo: Annotated[
         str, typer.Option(help='What staging holds the package to: demo, staging, production, a file; "" skips it.')
@@ -108,11 +103,13 @@ def run(
         kubeflow.run(console, parameters, settings(), wait=wait)
         return
 
-    from cli import training
     from pipelines import fingerprint
+
+    # Data that is not there needs no serving stack, and no seconds of imports.
+    fingerprint.data_version(fingerprint.pinned(data, settings()))
+    from cli import training
     from serving.embedded import stack
 
-    fingerprint.arguments(parameters, settings())  # data that is not there needs no serving stack
     starter = training.containers(console, settings()) if runner is Runner.container else None
     kubeconfig = None
     if deploy:
@@ -121,7 +118,7 @@ def run(
     outcome = training.run(console, parameters, settings(), kubeconfig, starter)
     training.show(console, outcome, parameters, settings())
     if not outcome.admitted:
-        raise typer.Exit(GATE_REFUSED)
+        raise typer.Exit(exits.REFUSED)
 
 
 def _check_rollout(slo: str, canary: str) -> None:
@@ -140,7 +137,7 @@ def _whole(name: str) -> str:
     return str(Path(name).resolve()) if name and Path(name).is_file() else name
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def up() -> None:
     """Start the embedded KServe in the background, and wait for what was deployed before.
 
@@ -155,9 +152,14 @@ def up() -> None:
     status()
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def down() -> None:
-    """Stop the embedded KServe and every server that it started; objects and logs stay."""
+    """Stop the embedded KServe and every server that it started; objects and logs stay.
+
+    [bold]Example[/bold]
+
+      slipway down
+    """
     from serving.embedded import stack
 
     with console.status("draining and stopping"):
@@ -165,15 +167,20 @@ def down() -> None:
     console.print("stopped" if stopped else "the embedded KServe was not running")
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def status() -> None:
-    """Show the embedded KServe: its services, revisions, ports and logs. Exits with 1 when it is down."""
+    """Show the embedded KServe: its services, revisions, ports and logs. Exits with 1 when it is down.
+
+    [bold]Example[/bold]
+
+      slipway status
+    """
     from cli import serving
 
     serving.show_status(console, settings())
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def kubeconfig() -> None:
     """Print the path of the kubeconfig for the embedded API.
 
@@ -186,7 +193,7 @@ def kubeconfig() -> None:
     typer.echo(stack.kubeconfig(settings()))
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def recommend(
     user: Annotated[int | None, typer.Argument(help="A user id of the data set; default: one with a history.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many.")] = 10,
@@ -207,11 +214,17 @@ def recommend(
     serving.recommend(console, settings(), user, k, session or [])
 
 
-@app.command(name="compile")
+@app.command(name="compile", rich_help_panel=PIPELINES)
 def compile_(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 when a file is stale.")] = False,
 ) -> None:
-    """Compile the pipelines to pipelines/compiled/*.yaml, the files that Kubeflow Pipelines takes."""
+    """Compile the pipelines to pipelines/compiled/*.yaml, the files that Kubeflow Pipelines takes.
+
+    [bold]Examples[/bold]
+
+      slipway compile
+      slipway compile --check
+    """
     from pipelines import ir
 
     for pipeline in ir.PIPELINES:
@@ -225,24 +238,25 @@ def compile_(
             raise ConfigError(f"{shown} is stale", "run slipway compile and commit the result")
 
 
-app.command()(batch)
-app.command()(kubeflow.cancel)
-app.command()(bootstrap)
-app.command()(cards)
-app.command()(dashboard)
-app.command()(etl)
-app.command()(experiment)
-app.command()(kubeflow.follow)
-app.command()(lake.ingest)
-app.command()(stage)
-app.command()(tune)
-app.add_typer(lake.data, name="data")
-app.add_typer(manifests.app, name="manifests")
-app.add_typer(promotion.app, name="promotion")
-app.add_typer(rollout.app, name="rollout")
-app.add_typer(schedule.app, name="schedule")
-app.add_typer(simulate.app, name="simulate")
-app.add_typer(trigger.app, name="trigger")
+for panel, commands in {
+    PIPELINES: (etl, tune, experiment, cards),
+    SERVING: (stage, batch),
+    DATA: (lake.ingest, dashboard),
+    CLUSTER: (bootstrap, kubeflow.follow, kubeflow.cancel),
+}.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+for group, name, panel in (
+    (rollout.app, "rollout", SERVING),
+    (lake.data, "data", DATA),
+    (simulate.app, "simulate", DATA),
+    (schedule.app, "schedule", CLUSTER),
+    (trigger.app, "trigger", CLUSTER),
+    (manifests.app, "manifests", CLUSTER),
+    (promotion.app, "promotion", CLUSTER),
+):
+    app.add_typer(group, name=name, rich_help_panel=panel)
+helptext.flow(app)
 
 
 def main() -> None:
@@ -255,7 +269,7 @@ def main() -> None:
             Console(stderr=True).print(f"  [bold]→[/bold] {error.remedy}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except SystemExit as ended:
-        if ended.code == INTERRUPTED and not isinstance(ended, kubeflow.LeftError):
+        if ended.code == exits.INTERRUPTED and not isinstance(ended, kubeflow.LeftError):
             # Typer turns Ctrl-C into it, and says nothing
             Console(stderr=True).print("\ninterrupted; run the same command again to go on where it was")
         raise

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli import options
 from slipway import config, workload
 from slipway.settings import settings
 
@@ -35,13 +36,11 @@ def create(
     data: Annotated[
         str, typer.Option("--data", "-d", help='An s3:// URI, "simulated", or lake:<data set>: its newest version.')
     ] = "lake",
-    workload_name: Annotated[str, typer.Option("--workload", "-w", help="A folder of slipway/workloads.")] = "movies",
-    profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full.")] = "full",
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="One key over the profile. Repeatable.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Ray Train workers.")] = 0,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Give each worker a GPU.")] = False,
+    workload_name: options.Workload = "movies",
+    profile: options.Profile = "full",
+    assignments: options.Assignments = None,
+    workers: options.Workers = 0,
+    gpu: options.Gpu = False,
     slo: Annotated[str, typer.Option(help="What staging holds the package to; training only.")] = "production",
     canary: Annotated[str, typer.Option(help='Policy of a judged rollout; "" gives all traffic at once.')] = "default",
 ) -> None:
@@ -112,7 +111,12 @@ def _etl(workload_name: str, profile: str, overrides: dict[str, object]) -> "Etl
 
 @app.command(name="list")
 def list_() -> None:
-    """Show each schedule, whether it is on, and when it is due next."""
+    """Show each schedule, whether it is on, and when it is due next.
+
+    [bold]Example[/bold]
+
+      slipway schedule list
+    """
     from pipelines.runners import schedules
     from pipelines.runners.kubeflow import Kubeflow
     from slipway.errors import ConfigError
@@ -131,19 +135,34 @@ def list_() -> None:
 
 @app.command()
 def pause(name: Annotated[str, NAME]) -> None:
-    """Start no more runs until it is resumed; runs that are under way go on."""
+    """Start no more runs until it is resumed; runs that are under way go on.
+
+    [bold]Example[/bold]
+
+      slipway schedule pause nightly
+    """
     _switch(name, on=False)
 
 
 @app.command()
 def resume(name: Annotated[str, NAME]) -> None:
-    """Start runs again, from the next date on; those that were missed are not made up for."""
+    """Start runs again, from the next date on; those that were missed are not made up for.
+
+    [bold]Example[/bold]
+
+      slipway schedule resume nightly
+    """
     _switch(name, on=True)
 
 
 @app.command()
 def delete(name: Annotated[str, NAME]) -> None:
-    """Remove a schedule; its runs stay."""
+    """Remove a schedule; its runs stay.
+
+    [bold]Example[/bold]
+
+      slipway schedule delete nightly
+    """
     from pipelines.runners import schedules
     from pipelines.runners.kubeflow import Kubeflow
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from cli import exits, options, trafficview
+from cli.bar import bar
+from slipway.duration import seconds
 from slipway.errors import ConfigError, NotReadyError, ServingError
 from slipway.settings import Settings, settings
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from slipway.workloads.movies.simulator.config import SimulatorConfig
     from slipway.workloads.movies.simulator.crowd import Crowd
     from slipway.workloads.movies.simulator.traffic import TrafficConfig
-    from traffic.feedback import Feedback
-    from traffic.offline import Filled
     from traffic.play import Player
 
 app = typer.Typer(
@@ -34,7 +32,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-INTERRUPTED = 130
 LONGEST = 24 * 3_600.0  # s of live traffic
 SERVICE = "movies"
 _VISITS_A_DAY = 0.25  # of each person, where nothing else is asked for
@@ -59,10 +56,8 @@ class Stamps(StrEnum):
 @app.command()
 def data(
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
-    profile: Annotated[str, typer.Option("--profile", "-p", help="demo or full.")] = "demo",
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: simulate.users=500. Repeatable.")
-    ] = None,
+    profile: options.Profile = "demo",
+    assignments: options.Assignments = None,
 ) -> None:
     """Write a simulated world's past as source files, in the format of MovieLens 1M.
 
@@ -75,7 +70,7 @@ def data(
 
     config = _world(profile, assignments)
     console = _console()
-    with _bar(console) as progress:
+    with bar(console) as progress:
         simulate(out, config, progress)
     console.print(f"wrote {config.users:,} users and {config.items:,} films to {out}", highlight=False, soft_wrap=True)
 
@@ -116,13 +111,11 @@ def traffic(
     ] = None,
     to: Annotated[To, typer.Option(help="Where --offline writes.")] = To.lake,
     explore: Annotated[float, typer.Option(min=0, max=1, help="Share of --offline's requests that explore.")] = 0.2,
-    data_set: Annotated[str | None, typer.Option("--data-set", help="Default: SLIPWAY_DATA_SET.")] = None,
+    data_set: options.DataSet = None,
     profile: Annotated[
         str, typer.Option("--profile", "-p", help="The world that the endpoint was trained on.")
     ] = "demo",
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="One key over the profile: simulate.users=500. Repeatable.")
-    ] = None,
+    assignments: options.Assignments = None,
     url: Annotated[str | None, typer.Option(help="An endpoint. Default: the embedded KServe's.")] = None,
     host: Annotated[str | None, typer.Option(help="Host header for --url.")] = None,
     publish: Annotated[bool, typer.Option("--publish/--no-publish", help="Put events on the stream.")] = True,
@@ -144,7 +137,7 @@ def traffic(
       slipway simulate traffic --capture server
       slipway simulate traffic --offline 28
     """
-    from slipway.workloads.movies.simulator.drift import Drift, seconds
+    from slipway.workloads.movies.simulator.drift import Drift
     from traffic.feedback import Feedback, captured
 
     env, console = settings(), _console()
@@ -181,9 +174,9 @@ def traffic(
         send = _by_kind(publisher, feedback.send) if served and publisher else publisher
         clock = stamps or (Stamps.now if served else Stamps.world)
         player, interrupted = asyncio.run(_play(console, crowd, address, headers, send, speed, clock, served))
-    _summary(console, player, feedback if served else None)
+    trafficview.show_played(console, player, feedback if served else None)
     if interrupted:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(exits.INTERRUPTED)
     if not player.tally.answered:
         raise ServingError(f"{address} answered none of {player.tally.due:,} requests", "see slipway status")
 
@@ -210,27 +203,6 @@ def _configure(knobs: dict[str, Any]) -> "TrafficConfig":
 
 def _console() -> Console:
     return Console(file=sys.stdout)
-
-
-@contextlib.contextmanager
-def _bar(console: Console) -> Iterator[Any]:
-    """A slipway.workload.Progress on the screen."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(30),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[what]}"),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("", total=1.0, what="")
-
-        def show(what: str, share: float, metrics: Any) -> None:
-            facts = ", ".join(f"{value:,.0f} {name}" for name, value in metrics.items())
-            bar.update(task, description=what, completed=share, what=facts)
-
-        yield show
 
 
 def _gather(console: Console, config: "SimulatorConfig", chosen: "TrafficConfig") -> "Crowd":
@@ -298,25 +270,12 @@ def _fill(
         lake_place = offline.LakePlace(Lake(), data_set, offline.run_of(crowd, policy)) if to is To.lake else None
         place = lake_place or offline.StreamPlace(stack.enter_context(_stream(env, data_set, allow_remote)))
         started = time.perf_counter()
-        with _bar(console) as progress:
+        with bar(console) as progress:
             filled = offline.fill(crowd, policy, place, progress)
         took = time.perf_counter() - started
-    _filled(console, filled, took, f"{to.value} ({data_set})")
+    trafficview.show_filled(console, filled, took, f"{to.value} ({data_set})")
     if lake_place and lake_place.skipped:
         console.print(f"{lake_place.skipped} commits were there already: this history was written before")
-
-
-def _filled(console: Console, filled: "Filled", took: float, where: str) -> None:
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in filled.messages.items())
-    console.print(
-        f"{filled.days} days into the {where}: {counts}; {filled.total / max(took, 1e-9):,.0f} messages/s",
-        highlight=False,
-        soft_wrap=True,
-    )
-    table = Table("shown", "requests", "clicks per film shown", title="The logging policy", title_justify="left")
-    for name, part in (("by popularity", filled.greedy), ("explored", filled.explored)):
-        table.add_row(name, f"{part.requests:,}", f"{part.rate:.2%}")
-    console.print(table)
 
 
 async def _play(
@@ -355,7 +314,7 @@ async def _play(
 
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, interrupt)
-        screen = asyncio.create_task(_screen(console, player))
+        screen = asyncio.create_task(trafficview.watch(console, player))
         try:
             await player.run()
         finally:
@@ -364,87 +323,3 @@ async def _play(
             with contextlib.suppress(asyncio.CancelledError):
                 await screen
     return player, interrupted
-
-
-async def _screen(console: Console, player: "Player") -> None:
-    """What goes on: on a terminal twice a second in place, elsewhere a line every ten seconds."""
-    length = player.crowd.traffic.span / player.speed
-    every = 0.5 if console.is_terminal else 10.0
-    due = answered = 0
-    drifts = sorted(player.crowd.traffic.drifts, key=lambda drift: -drift.at)
-    with contextlib.ExitStack() as stack:
-        live = stack.enter_context(Live(console=console, refresh_per_second=4, transient=True)) if every < 1 else None
-        looked = time.perf_counter()
-        while True:
-            await asyncio.sleep(every)
-            now, tally = time.perf_counter(), player.tally
-            passed, looked = now - looked, now
-            while drifts and drifts[-1].at <= player.elapsed * player.speed:
-                drift = drifts.pop()
-                console.print(f"from now on: {drift.kind} {drift.genre}{drift.value:+g}", highlight=False)
-            line = (
-                f"{player.elapsed:5.0f} of {length:,.0f} s  asked {player.intended_rate:,.0f}/s  "
-                f"due {(tally.due - due) / passed:,.0f}/s  answered {(tally.answered - answered) / passed:,.0f}/s  "
-                f"{_quantiles(player)}  errors {tally.failed:,}  clicks {tally.overall.rate:.1%}  "
-                f"{_stream_state(player)}"
-            )
-            due, answered = tally.due, tally.answered
-            if live:
-                live.update(line)
-            else:
-                console.print(line, highlight=False, soft_wrap=True)
-
-
-def _quantiles(player: "Player") -> str:
-    found = player.tally.quantiles()
-    return " ".join(f"{name} {value:,.0f} ms" for name, value in found.items()) or "no answer yet"
-
-
-def _stream_state(player: "Player") -> str:
-    outbox = player.outbox
-    if outbox.publish is None:
-        return ""
-    if outbox.down_since is not None:
-        return f"[red]stream down[/red], {outbox.waiting:,} messages wait, {outbox.lost:,} lost"
-    return f"stream {sum(outbox.sent.values()):,}"
-
-
-def _summary(console: Console, player: "Player", feedback: "Feedback | None") -> None:
-    tally, outbox = player.tally, player.outbox
-    took = max(min(player.ended - player.began, player.crowd.traffic.span / player.speed), 1e-9)
-    console.print(
-        f"{tally.due:,} requests in {took:,.1f} s: {player.crowd.traffic.rate * player.speed:,.1f}/s asked for, "
-        f"{tally.due / took:,.1f}/s due, {tally.answered / took:,.1f}/s answered; "
-        f"{_quantiles(player)} from when each was due",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for name, counts in (("errors", tally.errors), ("fallbacks", tally.fallbacks), ("people", tally.acts)):
-        if counts:
-            said = ", ".join(f"{count:,} {what}" for what, count in counts.most_common(8))
-            console.print(f"{name}: {said}", highlight=False, soft_wrap=True)
-    sent = ", ".join(f"{count:,} {kind}" for kind, count in outbox.sent.items()) or "nothing"
-    lost = f"; [red]{outbox.lost:,} messages lost[/red]: {outbox.trouble}" if outbox.lost else ""
-    console.print(f"stream: {sent}{lost}", highlight=False, soft_wrap=True)
-    if feedback:
-        refused = f", [red]{feedback.refused:,} refused[/red]: {feedback.reason}" if feedback.refused else ""
-        said = f"feedback went to {feedback.url}: {feedback.sampled_out:,} not in its sample{refused}"
-        console.print(f"the server tells what it showed; {said}", highlight=False, soft_wrap=True)
-    if tally.unknown_items:
-        console.print(
-            f"[yellow]{tally.unknown_items:,} films shown are none of this world's[/yellow]: "
-            "is the endpoint trained on it? See --profile and --set"
-        )
-    overall = tally.overall
-    if not overall.requests:
-        return
-    table = Table("who saw what", "requests", "clicks", "clicks per film shown", title_justify="left")
-    table.add_row("all", f"{overall.requests:,}", f"{overall.clicks:,}", f"{overall.rate:.2%}")
-    for (package, revision), part in sorted(tally.versions.items()):
-        table.add_row(f"{package} {revision}", f"{part.requests:,}", f"{part.clicks:,}", f"{part.rate:.2%}")
-    for name, part in sorted(tally.segments.items()):
-        table.add_row(f"{name} people", f"{part.requests:,}", f"{part.clicks:,}", f"{part.rate:.2%}")
-    console.print(table)
-    rates = tally.rates_by_position()
-    positions = "  ".join(f"{position}: {rate:.1%}" for position, rate in rates.items())
-    console.print(f"clicks by position  {positions}", highlight=False, soft_wrap=True)

@@ -22,7 +22,7 @@ MARKS = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "skipped": 
 
 def stage(
     package: Annotated[
-        str, typer.Option("--package", help="models:/<model>@<alias>, or the file:/// or s3:// URI of a package.")
+        str, typer.Option("--package", "-p", help="models:/<model>@<alias>, or the file:/// or s3:// URI of a package.")
     ] = "models:/movies@challenger",
     slo_name: Annotated[str, typer.Option("--slo", help="demo, staging, production, or a YAML file.")] = "demo",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A new folder for the report, CSV and plots.")] = None,

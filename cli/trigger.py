@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli import exits, options
 from slipway.config import UniqueLoader
 from slipway.errors import ConfigError, PipelineError, RequestError, ServingError
 from slipway.settings import Settings, settings
@@ -34,7 +35,6 @@ app = typer.Typer(
 )
 
 SUBMIT = 600.0  # seconds that handing a run to Kubeflow may take
-GATE_REFUSED = 3  # exit code of a run that went to its end
 SECRETS = ("SLIPWAY_TRIGGER_TOKEN", "SLIPWAY_TRIGGER_GITHUB_SECRET")
 
 
@@ -99,7 +99,7 @@ def serve(
         server_header=False,
     )
     uvicorn.Server(config).run(sockets=[_listening(host, port)])
-    raise typer.Exit(130)  # it ends by a signal only
+    raise typer.Exit(exits.INTERRUPTED)  # it ends by a signal only
 
 
 @app.command()
@@ -107,7 +107,7 @@ def send(
     kind: Annotated[Kind, typer.Argument(help="data asks for the lake's newest version, if it is new.")],
     key: Annotated[str, typer.Option(help="Told twice it is one run. Default: today for schedule.")] = "",
     what: Annotated[str, typer.Option("--reason", "-r", help="For the record.")] = "",
-    data_set: Annotated[str, typer.Option(help="Of the lake; default: SLIPWAY_DATA_SET.")] = "",
+    data_set: options.DataSet = None,
 ) -> None:
     """Ask the service for a run.
 
@@ -204,7 +204,7 @@ def starter(policy: "Policy", runner: Runner) -> "Callable[[Cause], Awaitable[st
             process.kill()
             await process.wait()
             raise PipelineError(f"slipway run did not end in {SUBMIT:.0f} s", "see whether Kubeflow answers") from error
-        if process.returncode not in (0, GATE_REFUSED):
+        if process.returncode not in (0, exits.REFUSED):
             said = [line.strip(" │") for line in err.splitlines() if re.search(r"\w", line)]
             first = next((line for line in said if line.startswith("error:")), said[-1] if said else "no word")
             raise PipelineError(f"slipway run ended with {process.returncode}: {first}", "see the service's log")

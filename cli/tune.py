@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from cli import options
 from slipway import config, workload
+from slipway.duration import seconds
 from slipway.errors import ConfigError
 from slipway.settings import Settings, settings
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 TRIALS = 20
 SHOWN = 15  # rows of the table while the search goes on
-UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 class Search(StrEnum):
@@ -35,11 +36,9 @@ class Search(StrEnum):
 
 def tune(
     ctx: typer.Context,
-    workload_name: Annotated[str, typer.Option("--workload", "-w", help="A folder of slipway/workloads.")] = "movies",
+    workload_name: options.Workload = "movies",
     profile: Annotated[str, typer.Option("--profile", "-p", help="What is searched around.")] = "demo",
-    data: Annotated[
-        str, typer.Option("--data", "-d", help='A folder or s3:// URI, "simulated", or lake:<data set>@<version>.')
-    ] = "simulated",
+    data: options.Data = "simulated",
     trials: Annotated[int, typer.Option(min=1, help="Configurations to try.")] = TRIALS,
     budget: Annotated[
         str | None, typer.Option(help="CPU time of all trials together: 90s, 20m, 2h.", show_default=False)
@@ -61,7 +60,12 @@ def tune(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The best configuration's profile; default: tuned.yaml of the workload.", show_default=False),
+        typer.Option(
+            "--out",
+            "-o",
+            help="The best configuration's profile; default: tuned.yaml of the workload.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Search hyper-parameters with Ray Tune: Optuna proposes, successive halving stops what does not promise.
@@ -76,8 +80,11 @@ def tune(
       slipway tune --resume movies-demo-20260301-120000
     """
     console, env = Console(file=sys.stdout), settings()
+    limit = None if budget is None else seconds(budget, bare="s")
+    if limit == 0:
+        raise ConfigError("a budget of nothing tries nothing", "leave --budget out, or give it some time: 20m")
     study = (
-        _resumed(env, resume, {"trials": trials, "budget": seconds(budget)}, _typed(ctx))
+        _resumed(env, resume, {"trials": trials, "budget": limit}, _typed(ctx))
         if resume is not None
         else _begun(
             console,
@@ -86,7 +93,7 @@ def tune(
                 "workload": workload_name,
                 "profile": profile,
                 "trials": trials,
-                "budget": seconds(budget),
+                "budget": limit,
                 "search": search.value,
                 "seed": seed,
                 "use_gpu": gpu,
@@ -99,16 +106,6 @@ def tune(
     )
     target = out or workload.folder(study.plan.workload) / "profiles" / "tuned.yaml"
     _search(console, env, study, concurrency, target)
-
-
-def seconds(text: str | None) -> float | None:
-    """ "20m" → 1200.0. Raises ConfigError."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not match or not float(match[1]):
-        raise ConfigError(f"{text!r} is no length of time", "write a number with its unit, as in 90s, 20m or 2h")
-    return float(match[1]) * UNITS[match[2] or "s"]
 
 
 def _begun(

@@ -19,7 +19,7 @@ COMMAND = [str(Path(sys.executable).with_name("slipway")), "batch"]
 
 def start(package, out, home):
     env = {**os.environ, "SLIPWAY_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    words = [*COMMAND, str(package), "--out", str(out), "--part-users", "1", "--workers", "0"]
+    words = [*COMMAND, "--package", str(package), "--out", str(out), "--part-users", "1", "--workers", "0"]
     return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -63,11 +63,10 @@ def test_a_killed_run_goes_on_where_it_was(movies_package, tmp_path):
 @pytest.mark.parametrize(
     ("words", "error", "says"),
     [
-        (["batch", "."], ConfigError, "no place"),
-        (["batch", "no-such-folder", "-o", "out"], PackageError, "there is no folder"),
-        (["batch", ".", "-o", "out"], PackageError, "is no model package"),
-        (["batch", "models:/movies", "-o", "out"], ConfigError, "is no registered model"),
-        (["batch", "ftp://host/package", "-o", "out"], StorageError, "is no URI"),
+        (["batch", "-p", "no-such-folder", "-o", "out"], PackageError, "there is no folder"),
+        (["batch", "-p", ".", "-o", "out"], PackageError, "is no model package"),
+        (["batch", "-p", "models:/movies", "-o", "out"], ConfigError, "is no registered model"),
+        (["batch", "-p", "ftp://host/package", "-o", "out"], StorageError, "is no URI"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_written(tmp_path, monkeypatch, words, error, says):

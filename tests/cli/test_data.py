@@ -72,7 +72,7 @@ def test_from_an_empty_lake_to_a_kept_one(slipway):
     [
         (["ingest", "--follow"], "--follow is for the stream"),
         (["ingest", "--data-set", "My Films"], "no name of a data set"),
-        (["data", "retain", "--keep", "soon"], "no duration"),
+        (["data", "retain", "--keep", "soon"], "no length of time"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(slipway, words, says):

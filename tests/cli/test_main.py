@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+from cli.helptext import flowing
+from cli.main import app
 
 COMMANDS = ["run", "up", "down", "status", "kubeconfig", "recommend", "compile", "etl"]
 
@@ -30,9 +34,22 @@ def test_help_lists_every_command(slipway):
     assert all(command in shown.stdout for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["run", "up", "kubeconfig", "recommend", "etl"])
-def test_help_shows_examples(slipway, command):
-    assert f"slipway {command}" in slipway(command, "--help").stdout.split("Example", 1)[1]
+def _commands(group, path):
+    for name, command in group.commands.items():
+        yield from (
+            _commands(command, [*path, name]) if hasattr(command, "commands") else [([*path, name], command.help)]
+        )
+
+
+def test_every_command_shows_examples_of_itself():
+    known = {" ".join(path): text for path, text in _commands(get_command(app), ["slipway"])}
+    assert len(known) > 40
+    assert [path for path, text in known.items() if path not in text.partition("[bold]Example")[2]] == []
+
+
+def test_prose_flows_and_examples_keep_their_lines():
+    text = "What it does.\n\nIn more\nwords.\n\n[bold]Examples[/bold]\n\n  one   # first\n  two"
+    assert flowing(text) == "What it does.\n\nIn more words.\n\n[bold]Examples[/bold]\n\none   # first\ntwo"
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,6 @@ def simulate(*words: str):
     return CliRunner().invoke(app, ["simulate", *words])
 
 
-@pytest.mark.parametrize("command", ["data", "traffic"])
-def test_help_shows_examples(command):
-    shown = simulate(command, "--help")
-    assert shown.exit_code == 0
-    assert f"slipway simulate {command}" in shown.stdout.split("Examples", 1)[1]
-
-
 @pytest.mark.parametrize(
     ("words", "kind", "says"),
     [

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from cli import tune
 from cli.main import app
 from slipway.errors import ConfigError, SourceError
 from slipway.experiments import catalogue
@@ -27,6 +26,7 @@ def call(tmp_path, monkeypatch):
     ("words", "error", "said"),
     [
         (["--budget", "soon"], ConfigError, "no length of time"),
+        (["--budget", "0"], ConfigError, "tries nothing"),
         (["--name", "My Study"], ConfigError, "cannot name a study"),
         (["--set", "train.epoch=3"], ConfigError, "Extra inputs"),
         (["--profile", "nightly"], ConfigError, "no profile"),
@@ -52,10 +52,6 @@ def test_an_unknown_hyper_parameter_is_named_before_data_are_read(call, tmp_path
     assert "'train.ranker.dims'" in ended.exception.message
     assert "train.ranker.dim" in ended.exception.remedy
     assert not (tmp_path / "home" / "data").exists()
-
-
-def test_lengths_of_time():
-    assert [tune.seconds(text) for text in (None, "90s", "20m", "1.5h", "7")] == [None, 90, 1200, 5400, 7]
 
 
 def test_experiments_are_listed_and_an_unknown_one_is_refused(call):

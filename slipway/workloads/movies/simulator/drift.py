@@ -12,13 +12,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from slipway.duration import seconds
 from slipway.errors import ConfigError
 from slipway.package import Frozen
 from slipway.workloads.movies.simulator.world import GENRES
 
 Kind = Literal["taste", "popularity", "new-films", "clicks", "genre"]
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _WRITTEN = re.compile(
     r"(?P<kind>[a-z-]+):(?P<genre>[A-Z][A-Za-z'-]*?)?(?P<value>[+-]?\d+(?:\.\d+)?)(?:@(?P<at>[^@]+))?"
 )
@@ -71,11 +70,3 @@ class Drift(Frozen):
     def __str__(self) -> str:
         sign = f"{self.value:+g}" if self.kind in ("clicks", "genre") else f"{self.value:g}"
         return f"{self.kind}:{self.genre}{sign}@{self.at:g}s"
-
-
-def seconds(text: str) -> float:
-    """ "90s", "5m", "1.5h", "7d" → seconds. Raises ConfigError."""
-    found = _DURATION.fullmatch(text.strip())
-    if not found:
-        raise ConfigError(f"{text!r} is no length of time", "write 90s, 5m, 1.5h or 7d")
-    return float(found[1]) * _UNITS[found[2]]

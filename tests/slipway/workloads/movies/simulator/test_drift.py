@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slipway.errors import ConfigError
-from slipway.workloads.movies.simulator.drift import Drift, seconds
+from slipway.workloads.movies.simulator.drift import Drift
 from slipway.workloads.movies.simulator.world import GENRES
 
 
@@ -43,10 +43,6 @@ def test_a_drift_is_read_as_it_is_written(text, kind, value, genre, at):
 def test_what_cannot_be_meant_is_refused(text, says):
     with pytest.raises(ConfigError, match=says):
         Drift.parse(text)
-
-
-def test_lengths_of_time():
-    assert [seconds(text) for text in ("90s", "5m", "1.5h", "7d")] == [90, 300, 5_400, 604_800]
 
 
 @pytest.mark.parametrize("drift", ["taste:1", "popularity:1", "new-films:20", "clicks:-0.5", "genre:Horror+3"])
