@@ -164,8 +164,7 @@ def _draw(axes: "Axes", rows: list[tuple[str, Figures]]) -> None:
         axes.text(
             figures["flops_per_second"] / 1e12, number, f" {figures['tokens_per_second']:,.0f} tokens/s", va="center"
         )
-        axes.text(0, number - 0.42, name, fontsize=7, va="bottom")
-    axes.set_yticks([])
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.2)
     axes.set_xlabel("TFLOP/s of useful arithmetic (blue: bf16, orange: fp32)")
