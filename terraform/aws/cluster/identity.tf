@@ -24,8 +24,11 @@ locals {
       ]
       statements = [
         local.list.packages, local.list.lake, local.decrypt,
-        # What steps hand to one another goes through Kubeflow's own folder.
-        { actions = local.get, resources = ["${local.store}/*", "${local.bucket.lake}/pipelines/*"] },
+        # What steps hand to one another goes through Kubeflow's own folder; files from outside lie in `landing`.
+        {
+          actions   = local.get
+          resources = ["${local.store}/*", "${local.bucket.lake}/pipelines/*", "${local.bucket.lake}/landing/*"]
+        },
         { actions = local.put, resources = ["${local.store}/*", "${local.bucket.lake}/pipelines/*"] },
         {
           actions = local.drop
