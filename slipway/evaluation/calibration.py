@@ -4,12 +4,12 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway.evaluation.measurement import Kind, Measurement
+from slipway.evaluation.share import wilson
 from slipway.package import Frozen
 
 Floats = npt.NDArray[np.float64]
 
 BINS = 10
-Z = 1.959964  # of a two-sided 95 % interval
 
 
 class Bin(Frozen):
@@ -30,17 +30,11 @@ def reliability(probabilities: Floats, hits: Floats, bins: int = BINS) -> tuple[
     for number in np.unique(part):
         inside = part == number
         n, observed = int(inside.sum()), float(hits[inside].mean())
-        low, high = wilson(observed, n)
+        low, high = wilson(observed * n, n)
         found.append(
             Bin(answers=n, predicted=float(probabilities[inside].mean()), observed=observed, low=low, high=high)
         )
     return tuple(found)
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return float(centre - half), float(centre + half)
 
 
 def expected_error(bins: tuple[Bin, ...]) -> float:

@@ -86,9 +86,6 @@ class Report(Frozen):
         """Raises DataQualityError, which shows the first failing rows."""
         raise_if_failed([self])
 
-    def to_html(self) -> str:
-        return render([self])
-
 
 def raise_if_failed(reports: Sequence[Report]) -> None:
     """One DataQualityError for all suites that refused their table; nothing when none did."""

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from scipy import stats
 
-from slipway.evaluation.calibration import expected_error, measurements, reliability, wilson
+from slipway.evaluation.calibration import expected_error, measurements, reliability
 
 
 def test_what_is_promised_comes() -> None:
@@ -23,11 +22,6 @@ def test_a_boast_is_measured() -> None:
     assert len(bins) == 1
     assert expected_error(bins) == pytest.approx(0.4)
     assert measurements(bins)[1].value == pytest.approx(1.8)
-
-
-def test_wilson_agrees_with_scipy() -> None:
-    found = stats.binomtest(3, 40).proportion_ci(method="wilson")
-    assert wilson(3 / 40, 40) == pytest.approx((found.low, found.high), abs=1e-6)
 
 
 def test_no_answers_say_why() -> None:

@@ -51,7 +51,7 @@ def test_a_good_table_passes_and_the_report_is_data(lake):
     assert metrics["validation_events-ml-1m_rows"] == 2000
     assert metrics["validation_events-ml-1m_item_known"] == 0
     assert metrics["validation_events-ml-1m_duplicates_user_item"] == 0
-    assert "Yes: every check passed." in report.to_html()
+    assert "Yes: every check passed." in render([report])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_broken_rule_is_named_counted_and_shown(rows, monkeypatch, check, chan
         report.raise_if_failed()
     assert f"{failed.column}=" in refused.value.message
     assert refused.value.failed == {f"events-ml-1m.{check}": 3}
-    assert "✗ failed" in report.to_html()
+    assert "✗ failed" in render([report])
 
 
 def test_examples_are_few_and_everything_is_escaped(rows):
@@ -141,7 +141,7 @@ def test_changed_columns_are_named_before_a_row_is_read(rows, change, says):
     assert report.profile is None
     with pytest.raises(DataQualityError, match=says):
         report.raise_if_failed()
-    assert "columns" in report.to_html()
+    assert "columns" in render([report])
 
 
 def test_an_empty_table_and_a_column_of_nothing(rows, lake):

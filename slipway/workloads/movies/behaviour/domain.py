@@ -17,11 +17,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from slipway.errors import ConfigError
 from slipway.evaluation.measurement import Kind, Measurement
+from slipway.evaluation.share import wilson
 from slipway.package import Frozen
 from slipway.workloads.movies.behaviour.sample import K, Sample
 from slipway.workloads.movies.behaviour.series import EVENTS
 from slipway.workloads.movies.behaviour.subject import Subject
-from slipway.workloads.movies.behaviour.trials import SHOWN, Trial, unmeasured, wilson
+from slipway.workloads.movies.behaviour.trials import SHOWN, Trial, unmeasured
 from slipway.workloads.movies.interactions import IntArray
 
 Flags = npt.NDArray[np.bool_]

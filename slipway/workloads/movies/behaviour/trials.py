@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 from slipway.evaluation.bootstrap import resampled_means
 from slipway.evaluation.measurement import Kind, Measurement
+from slipway.evaluation.share import wilson
 
 Floats = npt.NDArray[np.float64]
 
 SHOWN = 5  # examples of one measurement
-Z = 1.959964  # two-sided 95 %
 RESAMPLES = 1000
 FEW = 30  # cases; a ratio of fewer is noise
 
@@ -28,14 +27,6 @@ class Trial:
     failed: bool
     words: str
     badness: float = 0.0
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927): it stays inside 0..1 and is right at 0 and at n, too."""
-    share, z2 = hits / n, Z * Z
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def failure_rate(name: str, kind: Kind, trials: Sequence[Trial], detail: str, absent: str = "") -> Measurement:

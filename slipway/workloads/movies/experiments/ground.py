@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from slipway.evaluation.metrics import user_means
 from slipway.experiments.context import Context, Figures
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 GLANCE = 1000  # cases that are asked on the way
 CASES = 4000  # cases that are asked at the end
 MARKS = tuple(share / 8 for share in range(1, 9))
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,17 +1,7 @@
 import numpy as np
-import pytest
 
 from slipway.evaluation.measurement import Kind
-from slipway.workloads.movies.behaviour.trials import Trial, failure_rate, mean, ratio, wilson
-
-
-@pytest.mark.parametrize(
-    ("hits", "n", "low", "high"),
-    # statsmodels.stats.proportion.proportion_confint(hits, n, method="wilson")
-    [(0, 10, 0.0, 0.27753), (1, 10, 0.01787, 0.40415), (50, 100, 0.40383, 0.59617), (10, 10, 0.72247, 1.0)],
-)
-def test_wilson(hits: int, n: int, low: float, high: float) -> None:
-    assert wilson(hits, n) == pytest.approx((low, high), abs=1e-5)
+from slipway.workloads.movies.behaviour.trials import Trial, failure_rate, mean, ratio
 
 
 def test_shows_the_worst_failures_first() -> None:
