@@ -15,6 +15,7 @@ HOPELESS = {
     "InvalidImageName": f"correct {IMAGES}",
     "CrashLoopBackOff": "see the container's log: kubectl logs --previous",
 }
+UNSCHEDULABLE = "Unschedulable"  # of this one it does, where somebody else's pods end or a machine is on its way
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class Trouble:
     @property
     def hopeless(self) -> bool:
         return self.reason in HOPELESS
+
+    @property
+    def remedy(self) -> str:
+        """ "" where there is nothing to do but wait."""
+        if self.reason != UNSCHEDULABLE:
+            return HOPELESS.get(self.reason, "")
+        if "nvidia.com/gpu" in self.words:
+            return "give the GPU pool a node (a pool of size 0 never has one), or train without a GPU"
+        return "give its pool another node, or wait until other runs have ended"
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.words}" if self.words else self.reason

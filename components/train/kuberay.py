@@ -162,7 +162,7 @@ class Follower:
         now = time.monotonic()
         self._hopeless_since = self._hopeless_since or now
         if now - self._hopeless_since >= self._grace:
-            raise TrainingError(f"pod {first.pod} cannot start: {first}", pods.HOPELESS[first.reason])
+            raise TrainingError(f"pod {first.pod} cannot start: {first}", first.remedy)
 
     def _read_log(self) -> None:
         """Of the submitter, which prints what the job prints: our own events, and what Ray says between them."""

@@ -32,6 +32,7 @@ from slipway.settings import Settings
 POLL = 5.0  # seconds between two looks at a run
 PATIENCE = 600.0  # seconds that the API may be away while a run is followed
 GRACE = 300.0  # seconds in which a Secret may come, or a registry recover, before a pod without it is given up
+ROOM = 3600.0  # seconds in which an autoscaler may bring a machine, or another run end, before its place is given up
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 
 
@@ -138,13 +139,15 @@ def follow(
     poll: float = POLL,
     patience: float = PATIENCE,
     grace: float = GRACE,
+    room: float = ROOM,
     wait: Callable[[float], None] = time.sleep,
 ) -> Ended:
     """Until the run ends. Raises PipelineError with the failed step's own message and remedy; also when a pod can never
-    start, which Kubeflow would wait for.
+    start, or finds no node for an hour, which Kubeflow would wait for.
     """
     told: dict[str, Step] = {}
     away = stuck = 0.0
+    before: pods.Trouble | None = None
     while True:
         try:
             run = kubeflow.get_run(run_id)
@@ -156,19 +159,19 @@ def follow(
             continue
         away = 0.0
         now = nodes.seen((run.run_details and run.run_details.task_details) or [], NEEDS, datetime.now(UTC))
-        hopeless = _explain(now, why(run_id)) if why and any(step.what for step in now.steps.values()) else ""
+        trouble = _explain(now, why(run_id)) if why and any(step.what for step in now.steps.values()) else None
         for name, step in now.steps.items():
             if name not in told or (told[name].state, told[name].what) != (step.state, step.what):
                 changed(step)
             told[name] = step
         if run.state in nodes.ENDED:
             break
-        stuck = stuck + poll if hopeless else 0.0
-        if hopeless and stuck > grace:
-            reason = hopeless.partition(":")[0]
+        same = before is not None and trouble is not None and before.reason == trouble.reason
+        stuck, before = (stuck if same else 0.0) + poll, trouble
+        if trouble is not None and stuck > (grace if trouble.hopeless else room):
             raise PipelineError(
-                f"a pod of run {run_id} cannot start: {hopeless}",
-                f"{pods.HOPELESS[reason]}; then end this run, which waits: slipway cancel {run_id}",
+                f"a pod of run {run_id} cannot start: {trouble}",
+                f"{trouble.remedy}; the run waits: slipway follow {run_id} goes on, slipway cancel {run_id} ends it",
             )
         wait(poll)
     if run.state != "SUCCEEDED":
@@ -178,13 +181,14 @@ def follow(
     return Ended(run_id, kubeflow.link(run_id), list(told.values()), passed if gated else None)
 
 
-def _explain(now: nodes.Seen, troubles: Sequence[pods.Trouble]) -> str:
-    """Each waiting step says why; the first trouble that no waiting helps, "" where there is none."""
+def _explain(now: nodes.Seen, troubles: Sequence[pods.Trouble]) -> pods.Trouble | None:
+    """Each waiting step says why; the first trouble that no waiting helps, else one that none may help."""
     for name, step in now.steps.items():
         found = [trouble for trouble in troubles if trouble.pod in now.pods[name].names]
         if step.what and found:
             step.what = f"{step.what}: {found[0]}"
-    return next((str(trouble) for trouble in troubles if trouble.hopeless), "")
+    serious = (trouble for trouble in troubles if trouble.hopeless or trouble.reason == pods.UNSCHEDULABLE)
+    return next(serious, None)  # they come with the worst first
 
 
 def _failure(run: object, now: nodes.Seen, kubeflow: Kubeflow) -> PipelineError:

@@ -121,7 +121,7 @@ class Engine:
         found = self.labelled(label)
         for container in found:
             # The first process is KFP's shell, which as such ignores the signal that `stop` would send it alone.
-            self.ask("exec", container, "sh", "-c", "kill -TERM -1", timeout=10)
+            self.ask("exec", container, "sh", "-c", "kill -TERM -1", timeout=GRACE)
         for container in found:
             self.ask("wait", container, timeout=GRACE)
         if found := self.labelled(label):

@@ -1,29 +1,18 @@
-"""A training handed to KubeRay, against a contract fake of the Kubernetes API: no cluster exists here.
+"""A training handed to KubeRay and followed to its end, against the contract fake of the Kubernetes API (conftest.py).
 
-The fake keeps objects, refuses a RayJob that the real CRD would refuse (KubeRay 1.7), and answers with the statuses,
-events and pod states that KubeRay, the scheduler and the kubelet write (their words are copied from them). What runs
-inside Ray (job.py) is run for real, over a real S3 server.
+What runs inside Ray (job.py) is run for real, over a real S3 server.
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
 import threading
-from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
-import yaml
 from moto.server import ThreadedMotoServer
 
-from cluster import schemas
-from cluster.crds import Definitions
-from cluster.objects import Object
 from components.train import kuberay, rayjob
 from components.train.api import AwayError, Cluster, RefusedError
 from components.train.job import Request
@@ -31,176 +20,10 @@ from slipway.errors import TrainingError
 from slipway.settings import Settings, settings
 from slipway.workloads.movies import simulator
 
-CRDS = Path(os.environ.get("SLIPWAY_TEST_CRDS", Path(__file__).parents[3] / "shared" / "crds"))
 NAMESPACE = "slipway-training"
 BASE = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayjobs"
 RUN = "2b6f1a9e-5d0c-4c39-9d1e-0a4b7c1f2d3e"
 NAME = "slipway-train-2b6f1a9e5d0c4c399d1e0a4b7c1f2d3e"
-
-
-def wanted(**changes):
-    given = {
-        "run": RUN,
-        "key": "abc123",
-        "uri": "s3://lake/slipway/checkpoints/abc123",
-        "namespace": NAMESPACE,
-        "image": f"registry.example.com/slipway/training@sha256:{'b' * 64}",
-        "workers": 2,
-        "gpu": False,
-        "cpus": 4,
-        "memory": "16Gi",
-        "wait": 1800,
-        "deadline": 43200,
-    }
-    return rayjob.Wanted(**given | changes)
-
-
-@cache
-def definitions():
-    """None where there are none: then the fake takes every RayJob."""
-    return Definitions(CRDS) if (CRDS / "kuberay").is_dir() else None
-
-
-def refused_by_the_crd(document):
-    return [str(f) for f in schemas.check(Object("test", document), definitions()).findings] if definitions() else []
-
-
-# --- what is asked for
-
-
-@pytest.mark.skipif(definitions() is None, reason=f"no definitions of KubeRay in {CRDS}: set SLIPWAY_TEST_CRDS")
-@pytest.mark.parametrize("gpu", [False, True])
-def test_the_crd_takes_what_is_rendered_and_nothing_else(gpu):
-    document = rayjob.render(wanted(gpu=gpu))
-    assert refused_by_the_crd(document) == []
-    document["spec"]["ttlSeconds"] = 1
-    assert any("ttlSeconds" in found for found in refused_by_the_crd(document)), "the check must be one"
-
-
-def test_a_job_ends_whatever_happens_and_its_name_fits():
-    document = rayjob.render(wanted())
-    assert document["metadata"]["name"] == NAME
-    assert len(NAME) <= 47, "KubeRay refuses a longer one"
-    spec = document["spec"]
-    assert spec["shutdownAfterJobFinishes"] is True
-    assert spec["ttlSecondsAfterFinished"] > 0
-    assert (spec["activeDeadlineSeconds"], spec["preRunningDeadlineSeconds"], spec["backoffLimit"]) == (43200, 1800, 0)
-    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
-    assert spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0", "no task runs on the head"
-
-
-@pytest.mark.parametrize("gpu", [False, True])
-def test_one_worker_to_a_pod_on_its_pool(gpu):
-    cluster = rayjob.render(wanted(gpu=gpu))["spec"]["rayClusterSpec"]
-    [group] = cluster["workerGroupSpecs"]
-    assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == (2, 2, 2)
-    assert group["rayStartParams"] == {"num-cpus": "1"} | ({"num-gpus": "1"} if gpu else {})
-    pod = group["template"]["spec"]
-    [container] = pod["containers"]
-    assert container["resources"]["limits"].get("nvidia.com/gpu") == ("1" if gpu else None)
-    assert pod["nodeSelector"] == {"slipway.dev/pool": "gpu" if gpu else "cpu"}
-    assert ("tolerations" in pod) == gpu
-    assert {"name": "OMP_NUM_THREADS", "value": "4"} in container["env"]
-    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
-    assert "nvidia.com/gpu" not in head["resources"]["limits"]
-
-
-def test_every_pod_is_restricted_and_reads_its_settings_by_reference():
-    spec = rayjob.render(wanted(gpu=True))["spec"]
-    cluster = spec["rayClusterSpec"]
-    templates = [cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]]
-    for template in [*templates, spec["submitterPodTemplate"]]:
-        pod = template["spec"]
-        assert pod["securityContext"]["runAsNonRoot"]
-        [container] = pod["containers"]
-        assert container["securityContext"]["readOnlyRootFilesystem"]
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
-        assert container["image"] == wanted().image
-    for template in templates:
-        [container] = template["spec"]["containers"]
-        settings_from, credentials = container["envFrom"]
-        assert settings_from == {"configMapRef": {"name": "slipway-settings"}}
-        assert credentials["secretRef"]["optional"], "a workload identity needs no keys"
-        [shm] = [v for v in template["spec"]["volumes"] if v["name"] == "shm"]
-        assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "4915Mi"}
-
-
-# --- following it
-
-
-class Fake(ThreadingHTTPServer):
-    """The Kubernetes API: RayJobs, pods, events, logs. script: (status, pods, events, log), one for each look at the
-    job, the last for ever.
-    """
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.jobs, self.deleted, self.script = {}, [], [({}, [], [], "")]
-        self.refuse, self.queries = {}, []
-        self.created = lambda job: None
-
-    def answer(self, verb, path, query, body):
-        self.queries.append((verb, path, query))
-        if (verb, path) in self.refuse:
-            status, message = self.refuse[verb, path]
-            return status, {"kind": "Status", "status": "Failure", "message": message, "code": status}
-        if (verb, path) == ("POST", BASE):
-            assert query["fieldValidation"] == "Strict"
-            name = body["metadata"]["name"]
-            if name in self.jobs:
-                return 409, {"message": f'rayjobs.ray.io "{name}" already exists'}
-            if found := refused_by_the_crd(body):
-                return 422, {"message": "; ".join(found)}
-            self.jobs[name] = body
-            self.created(body)
-            return 201, body
-        if path.startswith(f"{BASE}/"):
-            name = path.rpartition("/")[2]
-            if name not in self.jobs:
-                return 404, {"message": f'rayjobs.ray.io "{name}" not found'}
-            if verb == "DELETE":
-                assert query["propagationPolicy"] == "Background"
-                self.deleted.append(name)
-                del self.jobs[name]
-                return 200, {}
-            if len(self.script) > 1:
-                self.now = self.script.pop(0)
-            else:
-                self.now = self.script[0]
-            return 200, self.jobs[name] | {"status": self.now[0]}
-        _, pods, events, log = self.now
-        if path.endswith("/log"):
-            assert query["container"] == "ray-job-submitter"
-            return (200, log) if log else (400, {"message": "container is waiting to start: ContainerCreating"})
-        if path == f"/api/v1/namespaces/{NAMESPACE}/pods":
-            if query["labelSelector"] == f"job-name={NAME}":
-                return 200, {"kind": "PodList", "items": [pod(f"{NAME}-x")] if log else []}
-            assert query["labelSelector"] == "slipway.dev/training=abc123"
-            return 200, {"kind": "PodList", "items": pods}
-        assert (path, query["fieldSelector"]) == (f"/api/v1/namespaces/{NAMESPACE}/events", "type=Warning")
-        return 200, {"kind": "EventList", "items": events}
-
-
-class Handler(BaseHTTPRequestHandler):
-    def _serve(self):
-        parts = urlsplit(self.path)
-        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status, answer = self.server.answer(self.command, parts.path, query, json.loads(raw) if raw else {})
-        data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST = do_DELETE = _serve  # noqa: N815
-
-    def log_message(self, *_):
-        pass
 
 
 def pod(name, **status):
@@ -238,41 +61,23 @@ def said(**fields):
     return "::slipway:: " + json.dumps({"step": "train", **fields})
 
 
-@pytest.fixture
-def api(tmp_path, monkeypatch):
-    server = Fake()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    kubeconfig = tmp_path / "kubeconfig"
-    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-    address = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
-    user = {"name": "u", "user": {"token": "t"}}
-    kubeconfig.write_text(
-        yaml.safe_dump({"contexts": [context], "clusters": [address], "users": [user], "current-context": "c"})
-    )
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
 INITIALIZING = {"jobDeploymentStatus": "Initializing", "rayClusterName": f"{NAME}-4fz2k"}
 RUNNING = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
 COMPLETE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
 
 
-def follow(job=None, **options):
+def follow(job, **options):
     told = []
     kuberay.run(
         Cluster(NAMESPACE),
-        job or wanted(),
+        job,
         lambda what, share, metrics: told.append((what, share)),
         **{"poll": 0.0, "wait": lambda _: None, **options},
     )
     return told
 
 
-def test_a_job_is_followed_to_its_end_and_taken_away(api, capsys):
+def test_a_job_is_followed_to_its_end_and_taken_away(api, capsys, wanted):
     first = f"2026-11-22T03:00:01.1Z {said(event='progress', what='train ranker', share=0.1, metrics={})}\n"
     ray = "2026-11-22T03:00:01.12Z (RayTrainWorker pid=7) Setting up process group\n"
     second = f"2026-11-22T03:00:01.123Z {said(event='progress', what='train ranker', share=0.9, metrics={})}\n"
@@ -283,7 +88,7 @@ def test_a_job_is_followed_to_its_end_and_taken_away(api, capsys):
         (RUNNING, [], [], first + ray),
         (COMPLETE, [], [], first + ray + second),
     ]
-    assert follow() == [
+    assert follow(wanted()) == [
         ("waiting for Ray's pods", 0.0),
         ("waiting for Ray's pods: Unschedulable: 0/3 nodes are available: 3 Insufficient cpu.", 0.0),
         ("train ranker", 0.1),
@@ -358,7 +163,7 @@ QUOTA = 'pods "w-0" is forbidden: exceeded quota: training, requested: requests.
         ),
     ],
 )
-def test_a_failure_is_told_in_the_words_of_whoever_knows(api, script, message, remedy):
+def test_a_failure_is_told_in_the_words_of_whoever_knows(api, script, message, remedy, wanted):
     api.script = [(*entry, *([], [], "")[len(entry) - 1 :]) for entry in script]
     with pytest.raises(TrainingError, match=re.compile(message, re.DOTALL)) as failed:
         follow(wanted(gpu=True), grace=0.0)
@@ -366,18 +171,18 @@ def test_a_failure_is_told_in_the_words_of_whoever_knows(api, script, message, r
     assert api.deleted == [NAME], "nothing is left behind"
 
 
-def test_without_a_gpu_the_remedy_does_not_speak_of_one(api):
+def test_without_a_gpu_the_remedy_does_not_speak_of_one(api, wanted):
     api.script = [(LATE, [], [], "")]
     with pytest.raises(TrainingError) as failed:
-        follow()
+        follow(wanted())
     assert "GPU" not in failed.value.remedy
     assert "SLIPWAY_RAY_MEMORY" in failed.value.remedy
 
 
-def test_a_secret_may_still_come(api):
+def test_a_secret_may_still_come(api, wanted):
     stuck = (INITIALIZING, [waiting("w-0", "CreateContainerConfigError", 'secret "x" not found')], [], "")
     api.script = [stuck, stuck, (RUNNING, [], [], ""), (COMPLETE, [], [], "")]
-    assert "secret" in follow(grace=60.0)[0][0]
+    assert "secret" in follow(wanted(), grace=60.0)[0][0]
 
 
 QUOTA_OF_JOBS = 'rayjobs.ray.io "x" is forbidden: exceeded quota: runs, requested: count/rayjobs.ray.io=1, used: 8'
@@ -391,42 +196,42 @@ QUOTA_OF_JOBS = 'rayjobs.ray.io "x" is forbidden: exceeded quota: runs, requeste
         (404, "the server could not find the requested resource", "install KubeRay"),
     ],
 )
-def test_what_the_api_refuses_keeps_its_words(api, status, words, remedy):
+def test_what_the_api_refuses_keeps_its_words(api, status, words, remedy, wanted):
     api.refuse["POST", BASE] = (status, words)
     with pytest.raises(RefusedError, match=re.escape(words)) as refused:
-        follow()
+        follow(wanted())
     assert remedy in refused.value.remedy
 
 
-def test_ctrl_c_takes_the_job_away(api):
+def test_ctrl_c_takes_the_job_away(api, wanted):
     api.script = [(RUNNING, [], [], "")]
 
     def interrupt(_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        follow(wait=interrupt)
+        follow(wanted(), wait=interrupt)
     assert api.deleted == [NAME]
 
 
-def test_a_try_whose_step_was_lost_goes_on_and_another_training_does_not_take_its_place(api):
+def test_a_try_whose_step_was_lost_goes_on_and_another_training_does_not_take_its_place(api, wanted):
     api.jobs[NAME] = rayjob.render(wanted())
     api.script = [(RUNNING, [], [], ""), (COMPLETE, [], [], "")]
-    follow()
+    follow(wanted())
     assert sum(verb == "POST" for verb, *_ in api.queries) == 1
     api.jobs[NAME] = rayjob.render(wanted(key="other"))
     with pytest.raises(RefusedError, match="already exists"):
-        follow()
+        follow(wanted())
 
 
-def test_an_api_that_is_away_for_a_moment_is_waited_for(api):
+def test_an_api_that_is_away_for_a_moment_is_waited_for(api, wanted):
     path = ("GET", f"{BASE}/{NAME}")
     api.script = [(COMPLETE, [], [], "")]
     api.refuse[path] = (503, "etcdserver: leader changed")
-    follow(poll=1.0, wait=lambda _: api.refuse.pop(path, None))
+    follow(wanted(), poll=1.0, wait=lambda _: api.refuse.pop(path, None))
     api.refuse[path] = (503, "etcdserver: leader changed")
     with pytest.raises(AwayError, match="leader changed"):
-        follow(poll=1.0, patience=2.0)
+        follow(wanted(), poll=1.0, patience=2.0)
 
 
 def test_a_store_that_pods_cannot_read_is_refused(tmp_path):

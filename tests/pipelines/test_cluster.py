@@ -1,192 +1,28 @@
-"""Submitting, following and scheduling against a contract fake of Kubeflow Pipelines' API: nothing real exists here.
+"""Submitting and following a run against a contract fake of Kubeflow Pipelines' API (conftest.py)."""
 
-The fake speaks the paths, verbs and fields of the installed kfp_server_api, and refuses whatever is not among them; its
-runs look as Kubeflow makes them of Argo's nodes (apiserver/server/api_converter.go).
-"""
-
-import email
 import io
-import json
 import re
 import signal
 import subprocess
 import sys
-import threading
-import uuid
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
-import kfp_server_api
 import pytest
 import typer
 import yaml
 from rich.console import Console
-from typer.testing import CliRunner
 
-from cli import schedule
 from cli.cluster import show
 from components.image import PIPELINE, TRAINING
 from components.pods import Trouble
 from pipelines.parameters import EtlParameters, Parameters
-from pipelines.runners import cluster, schedules
+from pipelines.runners import cluster
 from pipelines.runners.kubeflow import AwayError, Kubeflow
 from slipway.errors import ConfigError, PipelineError
-from slipway.settings import Settings, settings
+from slipway.settings import Settings
 
 IMAGE = f"registry.example.com/slipway/pipeline@sha256:{'a' * 64}"
 TRAIN = f"registry.example.com/slipway/training@sha256:{'b' * 64}"
-API = Path(kfp_server_api.__file__).parent / "api"
-KNOWN = {  # (verb, path as a pattern), as the client's source has them
-    (verb, re.sub(r"\{[^}]+\}", "[^/:]+", path))
-    for file in API.glob("*.py")
-    for path, verb in re.findall(r"'(/apis/v2beta1/[^']*)', '([A-Z]+)'", file.read_text())
-} | {("GET", "/apis/v1alpha1/runs/[^/]+/nodes/[^/]+/log")}  # apiserver/main.go
-
-
-def contract(model, body):
-    """The fields of one of the API's messages, and no other."""
-    fields = set(getattr(kfp_server_api, model).attribute_map.values())
-    assert set(body) <= fields, f"{set(body) - fields} are no fields of {model}"
-    return body
-
-
-def node(name, number, state, children=(), template="", began="2026-11-22T03:00:00Z", ended="2026-11-22T03:00:09Z"):
-    """As api_converter.go makes a task detail of an Argo node: states, times and children, and no word of an error."""
-    detail = {"run_id": "r", "display_name": name, "state": state, "start_time": began, "end_time": ended}
-    detail |= {"pod_name": f"wf-x{f'-{template}' if template else ''}-{number}"}
-    return contract(
-        "V2beta1PipelineTaskDetail", detail | {"child_tasks": [{"pod_name": f"wf-x-{child}"} for child in children]}
-    )
-
-
-def task(name, number, state, executor=None, tries=()):
-    """A step: its driver, its node, its executor; and the executor's tries where it has some."""
-    executor = executor or state
-    found = [node(f"{name}-driver", number + 1, "SUCCEEDED", template="system-container-driver")]
-    found.append(node(name, number, state, [number + 2]))
-    found.append(
-        node("executor", number + 2, executor, [number + 10 + i for i in range(len(tries))], "system-container-impl")
-    )
-    return found + [
-        node(f"executor({i})", number + 10 + i, tried, (), "retry-system-container-impl")
-        for i, tried in enumerate(tries)
-    ]
-
-
-class Fake(ThreadingHTTPServer):
-    """Kubeflow Pipelines' API, in memory. script: what `get_run` answers, one after another, the last for ever."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.pipelines, self.versions, self.experiments, self.runs, self.schedules = {}, {}, {}, {}, {}
-        self.uploads, self.tokens, self.script, self.logs, self.refuse = {}, [], [], {}, {}
-        self.endpoint = f"http://127.0.0.1:{self.server_port}"
-
-    def answer(self, verb, path, query, body):
-        """(status, JSON or text)"""
-        assert any(v == verb and re.fullmatch(p, path) for v, p in KNOWN), f"the API has no {verb} {path}"
-        if (verb, path) in self.refuse:
-            return self.refuse[verb, path]
-        wanted = {p["stringValue"] for p in json.loads(query.get("filter", '{"predicates": []}'))["predicates"]}
-        rest = path.removeprefix("/apis/v2beta1/")
-        kind, _, name = rest.partition("/")
-
-        def listed(things, field):
-            found = [t for t in things.values() if not wanted or t["display_name"] in wanted]
-            return 200, ({field: found} if found else {})
-
-        if kind == "healthz":
-            return 200, {"multi_user": False}
-        if kind == "experiments":
-            if verb == "GET":
-                return listed(self.experiments, "experiments")
-            return 200, self._keep(self.experiments, "experiment_id", contract("V2beta1Experiment", body))
-        if rest == "pipelines":
-            if verb == "GET":
-                return listed(self.pipelines, "pipelines")
-            return 200, self._keep(self.pipelines, "pipeline_id", contract("V2beta1Pipeline", body))
-        if rest == "pipelines/upload_version":
-            assert query["pipelineid"] in self.pipelines
-            made = {"pipeline_id": query["pipelineid"], "display_name": query["name"]}
-            made = self._keep(self.versions, "pipeline_version_id", contract("V2beta1PipelineVersion", made))
-            self.uploads[query["name"]] = body
-            return 200, made
-        if rest.endswith("/versions"):
-            return listed(self.versions, "pipeline_versions")
-        if rest == "runs":
-            contract("V2beta1Run", body)
-            contract("V2beta1RuntimeConfig", body["runtime_config"])
-            assert body["pipeline_version_reference"]["pipeline_version_id"] in self.versions
-            assert body["experiment_id"] in self.experiments
-            return 200, self._keep(self.runs, "run_id", body)
-        if kind == "runs" and verb == "GET":
-            if name not in self.runs:
-                return 404, {"code": 5, "message": f"Run {name} not found", "details": []}
-            state, details, *error = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-            said = {"state": state, "run_details": {"task_details": details}}
-            return 200, contract("V2beta1Run", self.runs[name] | said | ({"error": error[0]} if error else {}))
-        if kind == "runs" and rest.endswith(":terminate"):
-            self.script = [("CANCELED", [])]
-            return 200, {}
-        if rest == "recurringruns" and verb == "POST":
-            contract("V2beta1RecurringRun", body)
-            return 200, self._keep(self.schedules, "recurring_run_id", body | {"status": "ENABLED"})
-        if rest == "recurringruns":
-            return listed(self.schedules, "recurringRuns")
-        if kind == "recurringruns":
-            name, _, act = name.partition(":")
-            if verb == "DELETE":
-                del self.schedules[name]
-            else:
-                self.schedules[name]["status"] = {"enable": "ENABLED", "disable": "DISABLED"}[act]
-            return 200, {}
-        pod = path.split("/")[-2]
-        return (200, self.logs[pod]) if pod in self.logs else (500, {"error_message": f'pods "{pod}" not found'})
-
-    def _keep(self, things, key, body):
-        made = body | {key: str(uuid.uuid4()), "created_at": "2026-11-22T03:00:00Z"}
-        things[made[key]] = made
-        return made
-
-
-class Handler(BaseHTTPRequestHandler):
-    def _serve(self):
-        parts = urlsplit(self.path)
-        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        kind = self.headers.get("Content-Type", "")
-        if kind.startswith("multipart/"):
-            form = email.message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + raw)
-            body = form.get_payload()[0].get_payload(decode=True).decode()
-        else:
-            body = json.loads(raw) if raw else {}
-        self.server.tokens.append(self.headers.get("authorization"))
-        status, answer = self.server.answer(self.command, unquote(parts.path), query, body)
-        data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST = do_DELETE = do_PATCH = _serve  # noqa: N815
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def fake():
-    server = Fake()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -286,20 +122,20 @@ def test_the_token_is_read_anew_for_each_call(fake, env, tmp_path):
 
 
 def test_a_run_is_followed_to_its_end_with_the_states_of_its_steps(fake, env, run):
-    ingest, train = task("ingest", 100, "SUCCEEDED", executor="SKIPPED"), task("train", 200, "RUNNING")
+    ingest, train = fake.task("ingest", 100, "SUCCEEDED", executor="SKIPPED"), fake.task("train", 200, "RUNNING")
     fake.script = [
         ("PENDING", []),
-        ("RUNNING", [*ingest, *task("train", 200, "RUNNING", executor="PENDING")]),
+        ("RUNNING", [*ingest, *fake.task("train", 200, "RUNNING", executor="PENDING")]),
         ("RUNNING", [*ingest, *train]),
-        ("RUNNING", [*ingest, *task("train", 200, "RUNNING", tries=("FAILED", "RUNNING"))]),
+        ("RUNNING", [*ingest, *fake.task("train", 200, "RUNNING", tries=("FAILED", "RUNNING"))]),
         (
             "SUCCEEDED",
             [
                 *ingest,
-                *task("train", 200, "SUCCEEDED", tries=("FAILED", "SUCCEEDED")),
-                *task("evaluate", 300, "SUCCEEDED"),
-                node("condition-1", 400, "SUCCEEDED"),
-                *task("register", 500, "SUCCEEDED"),
+                *fake.task("train", 200, "SUCCEEDED", tries=("FAILED", "SUCCEEDED")),
+                *fake.task("evaluate", 300, "SUCCEEDED"),
+                fake.node("condition-1", 400, "SUCCEEDED"),
+                *fake.task("register", 500, "SUCCEEDED"),
             ],
         ),
     ]
@@ -320,7 +156,7 @@ def test_a_run_is_followed_to_its_end_with_the_states_of_its_steps(fake, env, ru
 
 
 def test_a_step_that_waits_says_why_and_one_that_never_starts_is_given_up(fake, env, run):
-    fake.script = [("RUNNING", task("train", 200, "RUNNING", executor="PENDING"))]
+    fake.script = [("RUNNING", fake.task("train", 200, "RUNNING", executor="PENDING"))]
     pod = "wf-x-system-container-impl-202"
     full = Trouble(pod, "Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")
     absent = Trouble(pod, "ErrImagePull", "manifest unknown")
@@ -341,10 +177,30 @@ def test_a_step_that_waits_says_why_and_one_that_never_starts_is_given_up(fake, 
     assert not answers
 
 
+def test_a_gpu_pool_of_size_0_is_waited_for_and_then_named(fake, env, run):
+    fake.script = [("RUNNING", fake.task("train", 200, "RUNNING", executor="PENDING"))]
+    none = Trouble("wf-x-system-container-impl-202", "Unschedulable", "0/4 nodes: 4 Insufficient nvidia.com/gpu.")
+    looks = []
+    with pytest.raises(PipelineError, match=r"cannot start: Unschedulable: .*nvidia.com/gpu") as stuck:
+        cluster.follow(
+            run,
+            Kubeflow(env),
+            lambda step: None,
+            why=lambda _: looks.append(1) or [none],
+            poll=1.0,
+            grace=0.0,
+            room=3.0,
+            wait=lambda _: None,
+        )
+    assert len(looks) == 4, "another run may end, or a machine come: not the patience of what never can"
+    assert "a pool of size 0 never has one" in stuck.value.remedy
+    assert f"slipway cancel {run}" in stuck.value.remedy
+
+
 def test_a_closed_gate_is_no_failure_and_is_told(fake, env, run):
-    fake.script = [("SUCCEEDED", [*task("evaluate", 300, "SUCCEEDED"), node("condition-1", 400, "SKIPPED")])]
+    fake.script = [("SUCCEEDED", [*fake.task("evaluate", 300, "SUCCEEDED"), fake.node("condition-1", 400, "SKIPPED")])]
     assert follow(run, env).admitted is False
-    fake.script = [("SUCCEEDED", task("load", 300, "SUCCEEDED"))]
+    fake.script = [("SUCCEEDED", fake.task("load", 300, "SUCCEEDED"))]
     assert follow(run, env).admitted is None, "the ETL pipeline has no gate"
 
 
@@ -360,7 +216,7 @@ EVENT = '::slipway:: {"event": "error", "step": "ingest", "message": "no ratings
     ],
 )
 def test_a_failure_has_the_words_of_the_step_that_failed(fake, env, run, log, message, remedy):
-    fake.script = [("FAILED", task("ingest", 100, "FAILED", tries=("FAILED", "FAILED")))]
+    fake.script = [("FAILED", fake.task("ingest", 100, "FAILED", tries=("FAILED", "FAILED")))]
     if log is not None:
         fake.logs["wf-x-retry-system-container-impl-111"] = log
     with pytest.raises(PipelineError, match=re.compile(message, re.DOTALL)) as failed:
@@ -417,59 +273,6 @@ def free_port():
         return held.getsockname()[1]
 
 
-# --- schedules
-
-
-def test_a_schedule_is_made_listed_paused_and_deleted(fake, env):
-    store = env.model_copy(update={"store_uri": "s3://bucket/slipway", "data_set": "shop"})
-    made = schedules.create("nightly", "0 30 2 * * *", Parameters(data="lake"), store)
-    [kept] = fake.schedules.values()
-    assert kept["trigger"] == {"cron_schedule": {"cron": "0 30 2 * * *"}}
-    assert (kept["no_catchup"], kept["mode"], kept["service_account"]) == (True, "ENABLE", "slipway-runner")
-    asked = kept["runtime_config"]["parameters"]
-    assert asked["data"] == "lake:shop", "its newest version, when it runs"
-    assert asked["data_version"] == asked["champion"] == "[[RunUUID]]", "no run takes another's data from the cache"
-    kubeflow = Kubeflow(env)
-    assert [(s.id, s.name, s.state) for s in schedules.every(kubeflow)] == [(made.id, "nightly", "ENABLED")]
-    kubeflow.switch(schedules.find("nightly", kubeflow).id, on=False)
-    assert schedules.find("nightly", kubeflow).state == "DISABLED"
-    with pytest.raises(ConfigError, match="a schedule 'nightly' already"):
-        schedules.create("nightly", "0 0 3 * * *", Parameters(), env)
-    kubeflow.unschedule(made.id)
-    with pytest.raises(ConfigError, match="no schedule 'nightly'"):
-        schedules.find("nightly", kubeflow)
-
-
-NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
-
-
-def test_the_seconds_come_first():
-    assert schedules.dates("0 30 2 * * *", NOW, 2) == [
-        datetime(2026, 11, 23, 2, 30, tzinfo=UTC),
-        datetime(2026, 11, 24, 2, 30, tzinfo=UTC),
-    ]
-    assert schedules.dates("*/20 * * ? * 1-5", NOW, 1)[0] - NOW > timedelta(hours=20), "it is a Sunday"
-
-
-@pytest.mark.parametrize(
-    ("cron", "match", "remedy"),
-    [
-        ("30 2 * * *", "has five fields", 'write "0 30 2 \\* \\* \\*"'),
-        ("0 30 25 * * *", "no schedule", "02:30 UTC"),
-        ("0 30 2 * * 7", "day of the week", "Sunday is 0"),
-        ("0 30 2 L * *", "no schedule", "six fields"),
-        ("0 30 2 * *; *", "as month|as day", "six fields"),
-        ("? 30 2 * * *", "as second", "six fields"),
-        ("0 0 0 31 2 *", "no schedule", "six fields"),
-        ("nightly", "it has 1 fields", "six fields"),
-    ],
-)
-def test_a_cron_that_never_comes_is_refused_here(cron, match, remedy):
-    with pytest.raises(ConfigError, match=match) as refused:
-        schedules.dates(cron, NOW, 1)
-    assert re.search(remedy, refused.value.remedy)
-
-
 # --- on the screen
 
 
@@ -496,7 +299,7 @@ def slipway(env, *arguments):
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_the_run_and_says_how_to_find_it_again(fake, env, run):
-    fake.script = [("RUNNING", task("train", 200, "RUNNING"))]
+    fake.script = [("RUNNING", fake.task("train", 200, "RUNNING"))]
     process = slipway(env, "follow", run)
     shown = ""
     for line in process.stdout:
@@ -512,7 +315,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_find_it_again(fake, env, run):
 
 
 def test_the_gates_exit_code_and_a_cancelled_run(fake, env, run):
-    fake.script = [("SUCCEEDED", task("evaluate", 300, "SUCCEEDED"))]
+    fake.script = [("SUCCEEDED", fake.task("evaluate", 300, "SUCCEEDED"))]
     shown = io.StringIO()
     with pytest.raises(typer.Exit) as ended:
         show(Console(file=shown), run, env)
@@ -521,20 +324,3 @@ def test_the_gates_exit_code_and_a_cancelled_run(fake, env, run):
     Kubeflow(env).terminate(run)
     with pytest.raises(PipelineError, match="was cancelled"):
         follow(run, env)
-
-
-def test_a_schedule_on_the_command_line(fake, env, monkeypatch):
-    for name in ("home", "kfp_endpoint", "image", "training_image"):
-        monkeypatch.setenv(f"SLIPWAY_{name.upper()}", str(getattr(env, name)))
-    settings.cache_clear()
-    wanted = ["create", "nightly", "--cron", "0 30 2 * * *", "--data", "simulated"]
-    assert CliRunner().invoke(schedule.app, wanted).exit_code == 0
-    [kept] = fake.schedules.values()
-    assert kept["runtime_config"]["parameters"]["policy"] == "default"
-    for command, state in (("pause", "DISABLED"), ("resume", "ENABLED")):
-        assert CliRunner().invoke(schedule.app, [command, "nightly"]).exit_code == 0
-        assert kept["status"] == state
-    assert CliRunner().invoke(schedule.app, ["list"]).exit_code == 0
-    assert CliRunner().invoke(schedule.app, ["delete", "nightly"]).exit_code == 0
-    assert not fake.schedules
-    settings.cache_clear()
