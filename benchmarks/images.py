@@ -1,7 +1,7 @@
 """How large the images are, how long they take to build, and how soon a started one answers.
 
     python -m benchmarks.images --package <package folder>          # writes docs/evidence/images.{md,json}
-    python -m benchmarks.images --package <folder> --cold serving pipeline       # these without any earlier layer
+    python -m benchmarks.images --package <folder> --cold serving   # this one without any earlier layer; no name: all
 
 Size is what podman's store holds, uncompressed; beside it the size of the layers as a registry would hold them. A cold
 build reuses no layer and takes packages from uv's cache; a cached build has every layer. From start to answer is
@@ -18,6 +18,8 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,57 +27,88 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.text import Text
 
 from images import base as bases
 from images import build as builder
 from images import engine
 from images.catalogue import Image, named
+from slipway.errors import SlipwayError
 from slipway.package import Package, read_golden
 
 ROOT = Path(__file__).parent.parent
 EVIDENCE = ROOT / "docs" / "evidence"
 STARTS = 5
 PATIENCE = 120.0
+BUSY = 0.5  # load average before the first build, above which others are at work
 
 
 @dataclass(frozen=True)
 class Row:
-    """Sizes in bytes, times in seconds; nan where it was not measured."""
+    """Sizes in bytes, times in seconds; None where it was not measured."""
 
     image: str
     size: int
     compressed: int
     python: int
     debian: int
-    cold: float
+    cold: float | None
     cached: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=Path, required=True, help="a model package of movies")
-    parser.add_argument("--cold", nargs="*", default=[], metavar="IMAGE", help="build these anew first")
+    parser.add_argument("--cold", nargs="*", metavar="IMAGE", help="build these anew first; without a name all of them")
     parser.add_argument("--images", nargs="*", default=[], metavar="IMAGE", help="these only")
     parser.add_argument("--starts", type=int, default=STARTS)
     options = parser.parse_args()
-    console = Console()
-    rows = []
-    for image in named(options.images):
-        console.print(f"{image.name} …")
-        rows.append(measure(image, cold=image.name in options.cold))
-        console.print(rows[-1], highlight=False)
-    console.print("starting the model server …")
-    starts = [first_answer(named(["serving"])[0], options.package) for _ in range(options.starts)]
-    console.print(starts)
-    write(rows, starts)
+    console, load = Console(), os.getloadavg()[0]
+    try:
+        # Wrong names and a wrong package are known now, and not after an hour.
+        chosen, (serving,) = named(options.images), named(["serving"])
+        cold = [] if options.cold is None else [image.name for image in named(options.cold)]
+        read_golden(Package.open(options.package))
+        rows = []
+        for number, image in enumerate(chosen, 1):
+            with _progress(console, f"{number}/{len(chosen)} {image.name}") as told:
+                rows.append(measure(image, told, cold=image.name in cold))
+            console.print(rows[-1], highlight=False)
+        starts = []
+        for number in range(1, options.starts + 1):
+            with _progress(console, f"start {number}/{options.starts}") as told:
+                told("waiting for the first answer", 0.0)
+                starts.append(first_answer(serving, options.package))
+    except SlipwayError as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    write(rows, starts, load)
     console.print(f"wrote {EVIDENCE / 'images.md'}")
 
 
-def measure(image: Image, *, cold: bool) -> Row:
+@contextmanager
+def _progress(console: Console, name: str) -> Iterator[builder.Progress]:
+    """A line that changes; where there is no terminal, one line for each quarter."""
+    quarter = -1
+    with console.status(name) as status:
+
+        def told(what: str, share: float) -> None:
+            nonlocal quarter
+            status.update(Text(f"{name}: {share:4.0%} {what}"))
+            if not console.is_terminal and int(share * 4) != quarter:
+                quarter = int(share * 4)
+                console.print(f"{name}: {share:4.0%} {what}", highlight=False, markup=False)
+
+        yield told
+
+
+def measure(image: Image, progress: builder.Progress, *, cold: bool) -> Row:
     from images import sbom
 
-    first = builder.build(image, bases.TAG, "", lambda *_: None, anew=True).seconds if cold else float("nan")
-    built = builder.build(image, bases.TAG, "", lambda *_: None)
+    first = builder.build(image, bases.TAG, "", progress, anew=True).seconds if cold else None
+    built = builder.build(image, bases.TAG, "", progress)
+    progress("asking it what it holds", 1.0)
     found = sbom.inventory(image)
     return Row(
         image.full_name,
@@ -123,8 +156,8 @@ def first_answer(image: Image, package: Path) -> float:
         process.wait(60)
 
 
-def write(rows: list[Row], starts: list[float]) -> None:
-    load = os.getloadavg()[0]
+def write(rows: list[Row], starts: list[float], load: float) -> None:
+    """load: of the machine before anything was measured, which is others' work."""
     machine = f"{os.cpu_count()} cores {platform.machine()}, Debian base made by mmdebstrap, load {load:.1f}"
     facts: dict[str, Any] = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -136,8 +169,8 @@ def write(rows: list[Row], starts: list[float]) -> None:
     lines = [
         "# The images: size, build, start",
         "",
-        f"`python -m benchmarks.images --package <folder>`, {facts['when'][:10]}, {machine}: other work went "
-        "on beside it.",
+        f"`python -m benchmarks.images --package <folder>`, {facts['when'][:10]}, {machine}"
+        f"{': other work went on beside it' if load > BUSY else ''}.",
         "",
         "| image | on disk | in a registry | Python packages | Debian packages | cold build | cached build |",
         "|---|--:|--:|--:|--:|--:|--:|",
@@ -161,8 +194,8 @@ def write(rows: list[Row], starts: list[float]) -> None:
     (EVIDENCE / "images.md").write_text("\n".join(lines))
 
 
-def _seconds(value: float) -> str:
-    return "not measured" if value != value else f"{value:.0f} s"  # noqa: PLR0124 - nan
+def _seconds(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.0f} s"
 
 
 if __name__ == "__main__":
