@@ -103,9 +103,8 @@ def history_table(records: Sequence[tuple[str, Record]]) -> Table:
 def history_of(entries: Sequence[Entry]) -> Table:
     table = Table("time (UTC)", "phase", "stage", "share", "verdict", "why", title_justify="left")
     for one in entries:
-        share = "100 %" if one.percent is None else f"{one.percent} %"
         why = f"{one.why} ({one.by})" if one.by and not one.said else one.why
-        table.add_row(one.time, str(one.phase), one.stage, share, one.verdict, why)
+        table.add_row(one.time, str(one.phase), one.stage, f"{one.share} %", one.verdict, why)
     return table
 
 
@@ -140,7 +139,7 @@ def _figures(latest: Entry) -> Table:
     counts = [f"{figures.get(f'{arm}_requests', 0):,.0f}" for arm in ("stable", "candidate")]
     table.add_row("requests", *counts, "")
     for kind, (title, scale, unit) in UNITS.items():
-        if f"candidate_{kind}" not in figures:
+        if f"{kind}_ratio_low" not in figures:
             continue
         arms = [_number(figures.get(f"{arm}_{kind}", float("nan")), scale, unit) for arm in ("stable", "candidate")]
         low, high = (figures.get(f"{kind}_ratio_{end}", float("nan")) for end in ("low", "high"))

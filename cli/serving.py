@@ -62,7 +62,15 @@ def _revisions(env: Settings, services: Sequence[stack.Service]) -> Table:
             memory = f"{one.memory / 1e6:.0f} MB" if one.memory else ""
             since = "" if one.since is None else _span(now - one.since)
             copies = f"{one.ready}/{one.wanted}"
-            table.add_row(one.name, f"{one.percent} %", copies, one.phase, str(one.restarts), memory, since)
+            table.add_row(
+                f"{service.namespace}/{one.name}",
+                f"{one.percent} %",
+                copies,
+                one.phase,
+                str(one.restarts),
+                memory,
+                since,
+            )
     return table
 
 

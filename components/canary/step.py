@@ -43,9 +43,9 @@ def run(workload_name: str, package_uri: str, run_id: str, policy_name: str, eve
 
         def say(told: Entry) -> None:
             nonlocal said
-            line = f"{told.phase} {told.stage}: {told.note or '; '.join(told.reasons) or told.reason}"
+            line = f"{told.phase} {told.stage}: {told.why}"
             if line != said:
-                share = 1.0 if told.percent is None else told.percent / 100
+                share = told.share / 100
                 progress(line, share, {name: value for name, value in told.figures.items() if isfinite(value)})
                 said = line
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.errors import SlipwayError
 from slipway.rollout.policy import Policy
 from slipway.rollout.record import Entry, Record
-from slipway.rollout.state import ENDED, Phase, State
+from slipway.rollout.state import Phase, State
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ class Journal:
         if self.run is None or (phase == self._phase and told.at - self._at < EVERY):
             return
         changed, self._phase, self._at = phase != self._phase, phase, told.at
-        share = {"traffic_share": 100.0 if told.percent is None else float(told.percent)}
+        share = {"traffic_share": float(told.share)}
         numbers = {name: value for name, value in told.figures.items() if isfinite(value)}
         tags = {"phase": str(told.phase), "stage": told.stage, "reason": told.reason[:4000]} if changed else {}
         with contextlib.suppress(SlipwayError):
@@ -85,13 +85,13 @@ def plot(entries: Sequence[Entry], state: State, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(1 + len(kinds), 1, sharex=True, squeeze=False)
     minutes = [(one.at - state.started) / 60 for one in entries]
-    shares = [100 if one.percent is None else one.percent for one in entries]
+    shares = [one.share for one in entries]
     top: Axes = axes[0, 0]
     top.step(minutes, shares, where="post", color="tab:blue")
     top.set(ylabel="candidate's share, %", ylim=(-3, 103), title=f"{state.id}: {state.candidate} — {state.phase}")
     before = ""
     for at, one in zip(minutes, entries, strict=True):
-        name = str(one.phase) if one.phase not in ENDED and not one.verdict else one.stage
+        name = one.stage if one.verdict and one.phase in (Phase.SHADOW, Phase.CANARY) else str(one.phase)
         if name != before:
             top.annotate(name, (at, 50), rotation=90, fontsize=7, va="center")
             before = name

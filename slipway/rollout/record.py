@@ -21,7 +21,7 @@ from slipway.inferenceservice import Document
 from slipway.package import Frozen
 from slipway.rollout.evidence import Evidence
 from slipway.rollout.policy import Decision, Policy
-from slipway.rollout.state import Phase, State
+from slipway.rollout.state import RETREATS, Phase, State
 from slipway.storage import ObjectStore
 
 ROOT = "rollouts"
@@ -33,8 +33,8 @@ Figure = Annotated[float, BeforeValidator(lambda value: nan if value is None els
 class Entry(Frozen):
     """at: seconds since 1970. phase, stage: after what was done. based_on: the resourceVersion that was read.
 
-    percent: the candidate's share as asked for, None is all. note: what was in the way, "" is nothing. said: what a
-    person had said, and this obeyed.
+    percent: canaryTrafficPercent as asked for, None where it is left out. note: what was in the way, "" is nothing.
+    said: what a person had said, and this obeyed.
     """
 
     at: float
@@ -51,6 +51,13 @@ class Entry(Frozen):
     evidence: dict[str, Any] | None = None
     note: str = ""
     said: str = ""
+
+    @property
+    def share(self) -> int:
+        """The candidate's, in percent. After a retreat a missing percent gives all traffic to the stable package."""
+        if self.percent is not None:
+            return self.percent
+        return 0 if self.phase in {*RETREATS, Phase.ROLLED_BACK, Phase.ABORTED} else 100
 
     @property
     def why(self) -> str:

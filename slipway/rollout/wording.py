@@ -25,7 +25,7 @@ class Line:
 
     @property
     def change(self) -> str:
-        if not self.stable:
+        if not self.stable or not np.isfinite(self.candidate / self.stable):
             return "of the ratio nothing is known yet"
         return f"{self.candidate / self.stable - 1:+.0%} [{_percent(self.low)}, {_percent(self.high)}]"
 
@@ -94,9 +94,9 @@ def _lines(policy: Policy, stage: Stage, seen: Seen, stable: str, findings: Find
         margin = policy.tests.reward.margin
         low, _ = reward_ends(policy, seen, accept, min(margin * stage.slack, 0.999))
         _, high = reward_ends(policy, seen, harm, margin)
-        ours, theirs = (float(arm.reward[0, 1] / max(arm.reward[0, 0], 1)) for arm in (c, s))
+        ours, theirs = (_reward(arm) for arm in (c, s))
         words = (
-            f"reward {ours:.3g} per exposure of {c.reward[0, 0]:,.0f} against {theirs:.3g} of {stable} "
+            f"reward {_mean(ours)} per exposure of {c.reward[0, 0]:,.0f} against {_mean(theirs)} of {stable} "
             f"({s.reward[0, 0]:,.0f})"
         )
         made.append(Line("reward", words, ours, theirs, float(low[0]), float(high[0])))
@@ -110,9 +110,10 @@ def _latency(rule: Slowness, seen: Seen, stable: str, harm: float, accept: float
     _, high = quantile_ends(c, EDGES, rule.quantile, accept / 2)
     _, stable_high = quantile_ends(s, EDGES, rule.quantile, harm / 2)
     stable_low, _ = quantile_ends(s, EDGES, rule.quantile, accept / 2)
+    # Both beyond the last bucket: of their ratio nothing is known.
     ends = [
-        float(low[0] / stable_high[0]) if stable_high[0] > 0 else 0.0,
-        float(high[0] / stable_low[0]) if stable_low[0] > 0 else np.inf,
+        float(low[0] / stable_high[0]) if 0 < stable_high[0] < np.inf else 0.0,
+        float(high[0] / stable_low[0]) if stable_low[0] > 0 and np.isfinite(high[0]) else np.inf,
     ]
     words = f"p{rule.quantile * 100:g} {_time(ours)} against {_time(theirs)} of {stable}"
     return Line("latency", words, ours, theirs, *ends)
@@ -135,7 +136,7 @@ def _figures(lines: dict[str, Line], seen: Seen) -> dict[str, float]:
     pairs, overlap, correlation = seen.shadow[0]
     if pairs > 0:
         figures |= {"shadow_pairs": pairs, "overlap": overlap / pairs, "correlation": correlation / pairs}
-    return {name: float(value) for name, value in figures.items()}
+    return {name: float(value) for name, value in figures.items() if not np.isnan(value)}
 
 
 def _margins(policy: Policy, slack: float) -> dict[str, str]:
@@ -145,7 +146,7 @@ def _margins(policy: Policy, slack: float) -> dict[str, str]:
     if tests.latency:
         said["latency"] = f"+{tests.latency.margin * slack:.0%} or {_time(tests.latency.negligible * slack)}"
     if tests.reward:
-        said["reward"] = f"−{min(tests.reward.margin * slack, 0.999):.0%}"
+        said["reward"] = f"−{min(tests.reward.margin * slack, 0.999) * 100:.3g}%"
     return said
 
 
@@ -196,6 +197,16 @@ def _waiting(stage: Stage, evidence: Evidence) -> list[str]:
 
 def _rate(arms: Arms, events: str) -> float:
     return float(getattr(arms, events)[0] / max(arms.requests[0], 1))
+
+
+def _reward(arms: Arms) -> float:
+    """Of one exposure; NaN while none's feedback window is over, which is not the same as none clicked."""
+    exposures, earned = arms.reward[0, :2]
+    return float(earned / exposures) if exposures else np.nan
+
+
+def _mean(value: float) -> str:
+    return f"{value:.3g}" if np.isfinite(value) else "unknown"
 
 
 def _share(value: float) -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
@@ -35,11 +35,18 @@ def pair(requests, seconds=3600.0, stable=None, shadow=None, **candidate):
     return Evidence(known, arm("movies-4", requests, **candidate), seconds, shadow or Shadow())
 
 
+FULL = pair(200_000)
+UNCLICKED = replace(
+    FULL, stable=replace(FULL.stable, reward=Reward()), candidate=replace(FULL.candidate, reward=Reward())
+)
+
+
 @pytest.mark.parametrize(
     ("stage", "evidence", "verdict", "words"),
     [
         ("canary-50", pair(200_000), Verdict.ADVANCE, "within +20% or 1 ms"),
         ("canary-50", pair(200_000, seconds=10), Verdict.HOLD, "10 of at least 600 s over"),
+        ("canary-50", UNCLICKED, Verdict.HOLD, "reward unknown per exposure of 0 against unknown of movies-3 (0)"),
         ("canary-50", pair(9_000), Verdict.HOLD, "9,000 of at least 10,000 requests seen"),
         ("canary-50", pair(20_000), Verdict.HOLD, "not yet sure to be within +30%"),
         ("canary-50", pair(20_000, seconds=43_200), Verdict.ASK, "undecided after 43,200 s"),
@@ -104,6 +111,7 @@ stages = st.sampled_from(POLICY.stages)
 
 @settings(max_examples=30, deadline=None)
 @given(stages, evidences)
+@example(POLICY.stages[1], Evidence(arm("movies-3", 5_000, p50=1e3), arm("movies-4", 5_000, p50=1e3), 60.0))
 @pytest.mark.filterwarnings("error")
 def test_no_evidence_makes_it_fail_and_each_verdict_has_a_reason(stage, evidence):
     decision = judge(POLICY, stage, evidence)

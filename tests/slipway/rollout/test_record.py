@@ -9,7 +9,7 @@ from slipway import storage
 from slipway.rollout.evidence import Arm, Evidence, Reward
 from slipway.rollout.journal import lines
 from slipway.rollout.policy import judge, read
-from slipway.rollout.record import Record, entry
+from slipway.rollout.record import Entry, Record, entry
 from slipway.rollout.state import Applied, Phase, State, Version
 
 
@@ -40,3 +40,18 @@ def test_figures_of_which_nothing_is_known_yet_hide_no_decision(tmp_path: Path) 
     assert [one.reasons for one in record.entries()] == [again.reasons] == [decision.reasons]
     assert again.figures == pytest.approx({k: nan if v == inf else v for k, v in decision.figures.items()}, nan_ok=True)
     assert "Infinity" not in lines([again])
+
+
+@pytest.mark.parametrize(
+    ("phase", "percent", "share"),
+    [
+        (Phase.CANARY, 25, 25),
+        (Phase.PROMOTED, None, 100),
+        (Phase.ROLLING_BACK, 0, 0),
+        (Phase.ROLLED_BACK, None, 0),
+        (Phase.ABORTED, None, 0),
+    ],
+)
+def test_the_share_is_the_candidates_also_where_the_field_is_left_out(phase: Phase, percent: int, share: int) -> None:
+    told = Entry(at=0.0, phase=phase, stage="full", percent=percent, reason="")
+    assert told.share == share
