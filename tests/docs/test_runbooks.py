@@ -1,9 +1,14 @@
 """Runbooks: every alert has one, each has its four parts, and what they tell a person to type exists."""
 
+import ast
 import importlib.util
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import replace
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -25,7 +30,7 @@ VERBS |= {"apply", "port-forward", "annotate", "label", "kustomize"}
 # Names that the manifests do not make: the custom resources' operators do.
 MADE = {
     "prometheus-operated",
-    "cluster-autoscaler",
+    "argocd-application-controller",
     "catch-up",
     "fill-redis",
     "proof",
@@ -80,7 +85,9 @@ def test_each_page_has_its_parts_in_order_and_says_something_in_each(name):
 
 def test_every_slipway_command_and_option_exists():
     found = [(page, words[1:]) for page, words in commands("slipway") if len(words) > 1]
-    assert len(found) > 30
+    inside = [(page, words[words.index("--") + 1 :]) for page, words in commands("kubectl") if "--" in words]
+    found += [(page, words[1:]) for page, words in inside if words[0] == "slipway" and words[1] != "x"]
+    assert len(found) > 35
     for page, words in found:
         known, path = get_command(app), []
         while hasattr(known, "commands") and len(words) > len(path):
@@ -115,10 +122,35 @@ def test_every_kubectl_command_is_one_and_names_what_the_manifests_make():
                 assert named[1] in MADE or f"name: {named[1]}" in made, (page, words)
 
 
+def test_every_kubectl_option_is_one():
+    """As kubectl's own help lists them: --selector, -n, …"""
+    if shutil.which("kubectl") is None:
+        pytest.skip("there is no kubectl here")
+
+    @cache
+    def listed(*verb):
+        shown = subprocess.run(["kubectl", *verb], capture_output=True, text=True, check=True).stdout
+        # Of a command: "    -c, --container='':"; of all: "      -n, --namespace=''" and "--kubeconfig".
+        return {
+            o for line in shown.splitlines() for o in re.findall(r"(?:^| )(-{1,2}[a-zA-Z][a-z-]*)(?=[,=: ]|$)", line)
+        }
+
+    for page, given in commands("kubectl"):
+        words = given[1 : given.index("--")] if "--" in given else given[1:]
+        words = words[2:] if words[:1] in (["-n"], ["--namespace"]) else words
+        verb = tuple(takewhile(lambda word: not word.startswith("-"), words))
+        verb = verb[:2] if verb[:1] in (("rollout",), ("create",), ("top",)) else verb[:1]
+        if not verb:
+            continue  # an option alone, named in a sentence
+        for word in words:
+            if re.match("-{1,2}[a-zA-Z]", word):
+                assert word.split("=")[0] in listed(*verb, "--help") | listed("options"), (page, given)
+
+
 def test_every_path_of_the_repository_exists():
     for page, text in TEXTS.items():
         for span in spans(text):
-            for word in span.split():
+            for word in span.split() if not span.startswith("aws ") else []:  # an object's key is no path of ours
                 path = word.strip("(),.;:")
                 if re.match(r"(manifests|terraform|docs|slipway|cluster|pipelines|images|feature_repo|tests)/", path):
                     clean = path.split("=")[0].rstrip("/")
@@ -131,6 +163,9 @@ def test_every_make_target_and_module_exists():
     for page, words in commands("make"):
         assert len(words) == 1 or words[1] in targets, (page, words)
     for page, words in commands("python"):
+        if words[1] == "-c":
+            ast.parse(words[2])
+            continue
         assert importlib.util.find_spec(words[2]) is not None, (page, words)
 
 
