@@ -158,7 +158,7 @@ def _share(rate: float, peak: float | None) -> str:
 
 
 def _draw(axes: "Axes", rows: list[tuple[str, Figures]]) -> None:
-    for number, (name, figures) in enumerate(rows):
+    for number, (_, figures) in enumerate(rows):
         colour = "C0" if figures["bf16"] else "C1"
         axes.barh(number, figures["flops_per_second"] / 1e12, color=colour)
         axes.text(
