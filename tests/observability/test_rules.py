@@ -2,7 +2,9 @@
 
 import re
 import subprocess
+from collections.abc import Callable, Set
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -265,13 +267,13 @@ CASES = [
 ]
 
 
-def promtool(path: str, folder: Path, files: set[str], every: str, test: dict[str, object]) -> str:
-    """What it complains of; nothing when the test holds."""
+def promtool(path: str, folder: Path, files: Set[str], every: str, *tests: dict[str, object]) -> str:
+    """What it complains of; nothing when the tests hold."""
     file = folder / "case.yaml"
     document = {
         "rule_files": sorted(str(folder / name) for name in files),
         "evaluation_interval": every,
-        "tests": [test],
+        "tests": list(tests),
     }
     file.write_text(yaml.safe_dump(document))
     done = subprocess.run([path, "test", "rules", str(file)], capture_output=True, text=True, check=False)
@@ -282,13 +284,15 @@ def promtool(path: str, folder: Path, files: set[str], every: str, test: dict[st
 def needed(rules):
     """needed(alert) → the file that has it, and those whose recorded series are asked for there."""
 
+    named = {name: yaml.safe_dump(spec) for name, spec in rules.items()}
+    recorded = {
+        name: {rule["record"] for group in spec["groups"] for rule in group["rules"] if "record" in rule}
+        for name, spec in rules.items()
+    }
+
+    @cache
     def find(alert: str) -> set[str]:
-        named = {name: yaml.safe_dump(spec) for name, spec in rules.items()}
         mine = next(name for name, text in named.items() if f"alert: {alert}\n" in text)
-        recorded = {
-            name: {rule["record"] for group in spec["groups"] for rule in group["rules"] if "record" in rule}
-            for name, spec in rules.items()
-        }
         return {mine} | {name for name, series in recorded.items() if any(one in named[mine] for one in series)}
 
     return find
@@ -305,9 +309,8 @@ def test_promtool_takes_every_file(tool, rule_files):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.why}")
-def test_alert(tool, rule_files, needed, case):
-    test = {
+def as_test(case: Case) -> dict[str, object]:
+    return {
         "interval": case.step,
         "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
         "promql_expr_test": [
@@ -318,7 +321,29 @@ def test_alert(tool, rule_files, needed, case):
             }
         ],
     }
-    wrong = promtool(tool("promtool", "prometheus"), rule_files, needed(case.alert), case.every, test)
+
+
+@pytest.fixture(scope="module")
+def complaint(tool, rule_files, needed) -> Callable[[Case], str]:
+    """complaint(case): those that need the same files are tried in one go; alone only where one of them is wrong."""
+
+    @cache
+    def together(files: frozenset[str], every: str) -> bool:
+        alike = [as_test(c) for c in CASES if c.every == every and needed(c.alert) == files]
+        return not promtool(tool("promtool", "prometheus"), rule_files, files, every, *alike)
+
+    def find(case: Case) -> str:
+        files = frozenset(needed(case.alert))
+        if together(files, case.every):
+            return ""
+        return promtool(tool("promtool", "prometheus"), rule_files, files, case.every, as_test(case))
+
+    return find
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.why}")
+def test_alert(complaint, case):
+    wrong = complaint(case)
     assert not wrong, f"{case.alert} should {'fire' if case.fires else 'be silent'}:\n{wrong}"
 
 
