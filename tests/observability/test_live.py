@@ -147,7 +147,7 @@ def line(movies_package: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
         """Three of four people are strangers."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         number = 0
-        while not done.wait(0.1):
+        while not done.wait(0.05):
             number += 1
             user = STRANGERS + number if number % 4 else movies_package.users[number % len(movies_package.users)]
             body = {"inputs": [{"name": "user_id", "datatype": "INT64", "shape": [1], "data": [user]}]}
