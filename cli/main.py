@@ -236,6 +236,8 @@ def compile_(
             console.print(f"wrote {shown}")
         elif not ir.is_current(pipeline):
             raise ConfigError(f"{shown} is stale", "run slipway compile and commit the result")
+        else:
+            console.print(f"{shown} is what the source says")
 
 
 for panel, commands in {

@@ -15,6 +15,7 @@ from slipway.errors import TrackingError
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database would be told in two lines of a first run
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
