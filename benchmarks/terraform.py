@@ -117,8 +117,13 @@ def terraform_at(home: Path) -> Terraform:
     return Terraform(environment)
 
 
+def binary(folder: Path) -> Path:
+    """The provider's, of a folder that was initialised."""
+    return next((folder / ".terraform" / "providers" / PROVIDER).glob("*/terraform-provider-aws_*"))
+
+
 @contextmanager
-def attached(terraform: Terraform, binary: Path) -> Iterator[Terraform]:
+def attached(terraform: Terraform, executable: Path) -> Iterator[Terraform]:
     """A terraform whose provider was started once, instead of by each command (its seconds are the start's).
 
     For configurations with one `provider "aws"` block: each command configures the same process anew. The provider
@@ -126,7 +131,7 @@ def attached(terraform: Terraform, binary: Path) -> Iterator[Terraform]:
     developer.hashicorp.com/terraform/plugin/debugging.
     """
     process = subprocess.Popen(
-        [binary, "-debug"], env=terraform.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [executable, "-debug"], env=terraform.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
         assert process.stdout is not None
@@ -134,7 +139,7 @@ def attached(terraform: Terraform, binary: Path) -> Iterator[Terraform]:
             if found := re.search(r"TF_REATTACH_PROVIDERS='(.*)'", line):
                 yield Terraform(terraform.environment | {"TF_REATTACH_PROVIDERS": found[1]})
                 return
-        raise TerraformError(f"{binary} -debug did not say where it listens")
+        raise TerraformError(f"{executable} -debug did not say where it listens")
     finally:
         process.terminate()
         process.communicate()
@@ -182,10 +187,11 @@ class Account:
 
 
 @contextmanager
-def account(terraform: Terraform, home: Path, binary: Path | None = None) -> Iterator[Account]:
+def account(terraform: Terraform, home: Path, executable: Path | None = None) -> Iterator[Account]:
     """moto in a process of its own, on a free port of the loopback; empty but for the bucket of states.
 
-    binary: the provider, to start it once for all commands; without it each command starts its own, as a user's does.
+    executable: the provider, to start it once for all commands; without it each command starts its own, as a user's
+    does.
     """
     tree = home / "terraform"
     shutil.copytree(ROOT / "terraform", tree, ignore=shutil.ignore_patterns(".terraform", "*.tfstate*"))
@@ -202,7 +208,7 @@ def account(terraform: Terraform, home: Path, binary: Path | None = None) -> Ite
         keys = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
         suffix = {"TF_VAR_suffix": SUFFIX, "TF_VAR_region": REGION, "AWS_REGION": REGION}
         caller = Terraform(terraform.environment | keys | suffix)
-        with attached(caller, binary) if binary else nullcontext(caller) as ready:
+        with attached(caller, executable) if executable else nullcontext(caller) as ready:
             found = Account(ready, tree, endpoint)
             place = {"LocationConstraint": REGION}
             found.client("s3").create_bucket(Bucket=STATE, CreateBucketConfiguration=place)
@@ -404,8 +410,8 @@ def priced(plans: dict[str, list[dict[str, Any]]]) -> str:
             *sources,
             "",
             paragraph(
-                """¹ AWS' list price as it has long been; no page of 2026 was at hand to date it. Look again before
-                relying on it."""
+                """¹ No page at hand dates it: the last column says what it rests on. The others are as a page of that
+                month (or year) quotes AWS; AWS' own pages were not at hand. Look again before relying on a sum."""
             ),
             "",
         ]
@@ -454,9 +460,11 @@ def main() -> int:
         try:
             with account(terraform, Path(folder)) as found:
                 lines = lifecycle(found)
-                report(version, lines, module_tests(terraform, found.tree))
+                executable = binary(found.tree / "aws" / "shared")
+                with attached(terraform, executable) as ready:
+                    report(version, lines, module_tests(ready, found.tree))
             (Path(folder) / "priced").mkdir()
-            with account(terraform, Path(folder) / "priced") as found:
+            with account(terraform, Path(folder) / "priced", executable) as found:
                 (EVIDENCE / "costs.md").write_text(priced(environments(found)))
         except TerraformError as error:
             console.print(str(error), markup=False)

@@ -81,13 +81,11 @@ def open_(
 def _prepared(model: str, package: str, to: str, root: Path) -> "tuple[Candidate, Environment, str, Candidate | None]":
     from cluster import promotion
     from cluster.promotion import Environment
-    from slipway.tracking import CHALLENGER, Tracker
+    from slipway.tracking import Tracker
 
     environment = Environment.of(to)
     before = promotion.version(promotion.served(root, environment))
-    which = package.rpartition("@")[2]
-    if not which:
-        which = promotion.version(promotion.served(root, environment.before)) if environment.before else CHALLENGER
+    which = package.rpartition("@")[2] or promotion.next_up(root, environment)
     tracker = Tracker(settings().tracking, model)
     candidate = promotion.gather(tracker, model, which)
     promotion.check(candidate, environment, root)

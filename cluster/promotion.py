@@ -22,7 +22,7 @@ from slipway.evaluation.checks import Outcome
 from slipway.evaluation.results import Evaluation
 from slipway.inferenceservice import check_storage_uri
 from slipway.package import MANIFEST, Manifest
-from slipway.tracking import Registered, Tracker
+from slipway.tracking import CHALLENGER, Registered, Tracker
 
 APPS = Path("manifests") / "apps"
 NOTHING = "0" * 12  # the version in a package.yaml to which nothing was promoted
@@ -82,6 +82,21 @@ def served(root: Path, environment: Environment) -> str:
 
 def version(uri: str) -> str:
     return uri.rstrip("/").rpartition("/")[2]
+
+
+def next_up(root: Path, to: Environment) -> str:
+    """What goes to `to` where nothing else is named: the package one step before it, or the registry's challenger.
+
+    Raises ManifestError when one step before there is none yet.
+    """
+    if to.before is None:
+        return CHALLENGER
+    if (found := version(served(root, to.before))) == NOTHING:
+        raise ManifestError(
+            f"{to.before} has no package yet, so there is none to bring to {to}",
+            f"promote one to {to.before} first: slipway promotion open --to {to.before}",
+        )
+    return found
 
 
 def gather(tracker: Tracker, model: str, which: str) -> Candidate:

@@ -216,6 +216,7 @@ def test_what_nobody_has_tried_one_step_before_may_not_go_on(slipway, checkout):
     ("words", "error", "told"),
     [
         (["--to", "prod"], ConfigError, "staging, canary, production"),
+        (["--to", "canary"], ManifestError, "promote one to staging first"),
         (["--to", "staging", "--package", BAD], ManifestError, "its gate refused it"),
         (["--to", "staging", "--package", BAD], ManifestError, "cold_users"),
         (["--to", "staging", "--package", "9" * 12], TrackingError, "no version"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.terraform import MIRROR, PROVIDER, Terraform, TerraformError, attached, terraform_at
+from benchmarks.terraform import MIRROR, Terraform, TerraformError, attached, binary, terraform_at
 
 ROOT = Path(__file__).parents[2] / "terraform"
 
@@ -37,7 +37,7 @@ def provider(bare: Terraform, tree: Path) -> Path:
         if "doesn't match any of the checksums" in str(error):
             raise
         pytest.skip(f"the AWS provider is neither on this machine ({MIRROR}) nor in reach: {str(error)[-200:]}")
-    return next((folder / ".terraform/providers" / PROVIDER).glob("*/terraform-provider-aws_*"))
+    return binary(folder)
 
 
 @pytest.fixture(scope="session")
