@@ -157,11 +157,16 @@ def test_what_nobody_wants_any_more_is_ended_and_the_rest_adopted(
 
 
 def test_an_interrupted_up_leaves_nothing(embedded: Any) -> None:
-    code = "from serving.embedded import stack; from slipway.settings import settings; stack.up(settings())"
+    code = (
+        "from serving.embedded import stack; from slipway.settings import settings\n"
+        "stack._answers = lambda *_: False  # it would be up before a loaded machine has sent the signal\n"
+        "stack.up(settings())"
+    )
     environment = os.environ | stack._environment(embedded.settings)
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 20
-    while len(embedded.processes()) < 2 and time.monotonic() < deadline:  # the caller and its supervisor
+    deadline = time.monotonic() + 40
+    while len(embedded.processes()) < 2:  # the caller and its supervisor
+        assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=40)
