@@ -85,7 +85,7 @@ def check(
 
 @app.command(name="list")
 def list_(root: Root = None) -> None:
-    """What is applied: every kustomization that no other takes in.
+    """What is applied: every kustomization that no other takes in; and what stands in for it on another cluster.
 
     [bold]Example[/bold]
 
@@ -96,8 +96,9 @@ def list_(root: Root = None) -> None:
     table = Table(box=box.SIMPLE)
     table.add_column("overlay")
     table.add_column("instead of")
+    table.add_column("cluster")
     for overlay in overlays.find(root or overlays.ROOT):
-        table.add_row(overlay.name, overlay.instead_of)
+        table.add_row(overlay.name, overlay.instead_of, overlay.world)
     console.print(table)
 
 

@@ -23,7 +23,7 @@ from slipway.package import Frozen
 
 PINS = Path(__file__).parent / "crds.yaml"
 RAW = "https://raw.githubusercontent.com"
-FETCH = "fetch them: slipway manifests fetch-crds; or name a folder that has them: --crds DIR"
+FETCH = "fetch them: slipway manifests fetch-crds; or name a folder that has them: --crds DIR (make manifests CRDS=DIR)"
 
 
 class File(Frozen):

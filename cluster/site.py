@@ -49,6 +49,12 @@ class Site(Frozen):
             raise ValueError(
                 f"name is {self.name}, and environment and suffix make slipway-{self.environment}-{self.suffix}"
             )
+        if self.postgres_disk.startswith("vol-") and not self.postgres_zone.startswith(self.region):
+            raise ValueError(
+                f"postgres-zone {self.postgres_zone} is not in region {self.region}: no pod would get the disk"
+            )
+        if self.s3_host.endswith(".amazonaws.com") and f".{self.region}." not in self.s3_host:
+            raise ValueError(f"s3-host {self.s3_host} is not that of region {self.region}")
         if len({self.lake, self.mlflow, self.packages}) < 3:
             raise ValueError("two of lake, mlflow and packages are one bucket: what may read one may read the other")
         return self

@@ -86,6 +86,8 @@ def test_the_repositorys_own_site_fits() -> None:
         ({"account": 12}, "data.account", "no text: quote it"),
         ({"environment": "live"}, "data", "there is no environment 'live'; there are: staging, canary, production"),
         ({"suffix": "proj07"}, "data", "environment and suffix make slipway-production-proj07"),
+        ({"postgres_zone": "us-west-2a"}, "data", "postgres-zone us-west-2a is not in region eu-central-1"),
+        ({"s3_host": "s3.us-west-2.amazonaws.com"}, "data", "is not that of region eu-central-1"),
         ({"postgres_disk": "vol-1"}, "data.postgres-disk", "cannot be 'vol-1'"),
         ({"s3_host": "https://s3.example.org"}, "data.s3-host", "cannot be 'https://s3.example.org'"),
         ({"repository": "slipway"}, "data.repository", "cannot be 'slipway'"),
