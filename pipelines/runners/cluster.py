@@ -23,7 +23,7 @@ from pipelines import fingerprint, ir
 from pipelines.parameters import EtlParameters, Parameters
 from pipelines.placement import GPU_POOL, GPU_TAINT, NEEDS, SERVICE_ACCOUNT
 from pipelines.runners import nodes
-from pipelines.runners.kubeflow import AwayError, Kubeflow
+from pipelines.runners.kubeflow import AwayError, Kubeflow, no_endpoint
 from pipelines.runners.monitor import Step
 from slipway.errors import ConfigError, PipelineError, TrainingError
 from slipway.lake.reference import is_reference
@@ -73,7 +73,7 @@ def submit(parameters: Parameters | EtlParameters, env: Settings) -> str:
 def check(parameters: Parameters | EtlParameters, env: Settings) -> None:
     """Raises ConfigError for what no pod could work with."""
     if not env.kfp_endpoint:
-        raise ConfigError("no Kubeflow Pipelines endpoint is set", "set SLIPWAY_KFP_ENDPOINT")
+        raise no_endpoint()
     if is_reference(parameters.data) and not env.store.startswith("s3://"):
         raise ConfigError(
             f"the cluster cannot read the lake in {env.store}", "set SLIPWAY_STORE_URI=s3://bucket/prefix"

@@ -17,6 +17,14 @@ LOG_TAIL = 256 << 10  # bytes of a pod's log, from its end
 Answer = TypeVar("Answer")
 
 
+def no_endpoint() -> ConfigError:
+    return ConfigError(
+        "no Kubeflow Pipelines endpoint is set",
+        "set SLIPWAY_KFP_ENDPOINT=http://127.0.0.1:8888, beside kubectl -n kubeflow port-forward svc/ml-pipeline 8888; "
+        "or to the API's own address",
+    )
+
+
 class AwayError(PipelineError):
     """The API did not answer, or answered that it cannot now: what was asked may be asked again."""
 
@@ -26,7 +34,7 @@ class Kubeflow:
 
     def __init__(self, env: Settings) -> None:
         if not env.kfp_endpoint:
-            raise ConfigError("no Kubeflow Pipelines endpoint is set", "set SLIPWAY_KFP_ENDPOINT")
+            raise no_endpoint()
         if env.kfp_token_file is not None and not env.kfp_token_file.is_file():
             raise ConfigError(f"there is no file {env.kfp_token_file}", "correct SLIPWAY_KFP_TOKEN_FILE")
         self.endpoint = env.kfp_endpoint.rstrip("/")
