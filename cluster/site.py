@@ -14,7 +14,9 @@ from cluster.overlays import Loader
 from slipway.package import Frozen
 
 FILE = Path("site") / "site.yaml"
-REMEDY = "write the outputs of terraform/aws/storage or terraform/chameleon/storage; the file says which"
+REMEDY = (
+    "paste what terraform -chdir=terraform/aws/storage output -raw site says (Chameleon: manifests/chameleon/README.md)"
+)
 
 _LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _HOST = rf"({_LABEL}\.)+{_LABEL}"
