@@ -32,7 +32,7 @@ class Store:
         found = [self.rows.get(one) for one in ids]
         return [one and Row(dict(zip(("item_events_7d", "item_events_28d"), one, strict=True))) for one in found]
 
-    def limit(self, seconds):  # noqa: ARG002
+    def limit(self, seconds):
         return False
 
     def read_histories(self, users):
