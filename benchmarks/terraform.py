@@ -153,17 +153,20 @@ class Account:
     tree: Path
     endpoint: str
     seconds: dict[str, float] = field(default_factory=dict)
+    clients: dict[str, Any] = field(default_factory=dict)  # a new one reads megabytes of its service's description
 
     def client(self, service: str) -> Any:
         import boto3
 
-        return boto3.client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",  # noqa: S106 — moto's
-        )
+        if service not in self.clients:
+            self.clients[service] = boto3.client(
+                service,
+                endpoint_url=self.endpoint,
+                region_name=REGION,
+                aws_access_key_id="testing",
+                aws_secret_access_key="testing",  # noqa: S106 — moto's
+            )
+        return self.clients[service]
 
     def stack(self, name: str, environment: str) -> Path:
         """A stack, ready: its override laid over it, its state's place known."""
@@ -399,7 +402,7 @@ def priced(plans: dict[str, list[dict[str, Any]]]) -> str:
             "",
             paragraph(
                 """After a `terraform destroy` of its cluster an environment costs what was kept: buckets, disks, files,
-                keys and secrets."""
+                keys and secrets, and the disks that Kubernetes claimed until somebody deletes them."""
             ),
             *(f"\n## {each.environment}\n\n{costs.table(each, prices)}" for each in estimates),
             "",

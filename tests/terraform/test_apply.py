@@ -3,6 +3,7 @@
 The cluster is planned here, judged and priced; applied and destroyed it is in benchmarks/terraform.py (three minutes).
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +125,7 @@ def test_drift_says_what_it_cannot_do(aws: Account, storage: Path, tmp_path: Pat
     nothing = drift(aws, tmp_path)
     assert nothing.returncode == 1
     assert "holds no configuration" in nothing.stderr
-    refused = drift(aws, storage, "-var=environment=prod")
+    shutil.copy(storage / "variables.tf", tmp_path)
+    refused = drift(aws, tmp_path, "-var=environment=prod")
     assert refused.returncode == 1
     assert "use staging, canary or production" in refused.stderr
