@@ -38,3 +38,9 @@ def test_what_is_set_is_left_alone():
         check=True,
     )
     assert said.stdout.strip() == "7"
+
+
+def test_nobody_spins_while_they_wait():
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    asked = [sys.executable, "-c", "import images.cpus, os; print(os.environ['OMP_WAIT_POLICY'])"]
+    assert subprocess.run(asked, env=environment, capture_output=True, text=True, check=True).stdout == "passive\n"
