@@ -14,7 +14,7 @@ from rich.table import Table
 from slipway.settings import settings
 
 console = Console()
-app = typer.Typer(no_args_is_help=True, help="Kubernetes manifests: check, list, pin, promote.")
+app = typer.Typer(no_args_is_help=True, help="Kubernetes manifests: check, list, fetch their definitions, pin images.")
 
 REFUSED = 1
 Root = Annotated[Path | None, typer.Option("--root", help="Folder of the manifests; default: the repository's.")]

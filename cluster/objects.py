@@ -65,9 +65,6 @@ class Object:
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
-    def is_a(self, kind: str, group: str | None = None) -> bool:
-        return self.kind == kind and (group is None or self.group == group)
-
 
 @dataclass(frozen=True, order=True)
 class Finding:

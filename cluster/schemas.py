@@ -23,8 +23,6 @@ from cluster.objects import Document, Finding, Object, join
 
 OBJECT_META = "https://kubernetes.io/api/_definitions.json#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 IN_PROGRESS = ("status",)  # what controllers write, and no manifest
-# Keywords that only narrow: objects in them are not closed (a structural schema names its properties outside them).
-NARROWING = ("allOf", "anyOf", "oneOf", "not")
 REMEDY = "see: kubectl explain {kind}{path}"
 
 

@@ -1,7 +1,8 @@
 """Threads by the container's CPU limit, for every Python process of an image. Knows cgroups, and must import little.
 
-More threads than CPUs cost more CPU than they save time. The interpreter imports this when it starts (a .pth file):
-an entrypoint would not do, because KServe and Kubeflow Pipelines name their own command. What is set is left alone.
+More threads than CPUs cost more CPU than they save time, and threads that spin while they wait cost others theirs. The
+interpreter imports this when it starts (a .pth file): an entrypoint would not do, because KServe and Kubeflow Pipelines
+name their own command. What is set is left alone.
 """
 
 # ruff: noqa: PTH123 - pathlib would cost every process of every image ten milliseconds
@@ -37,3 +38,4 @@ def _version_1(folder: str) -> float:
 
 for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(name, str(limit()))
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")

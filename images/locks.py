@@ -16,7 +16,7 @@ from slipway.errors import ImageError
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(__file__).parent / "locks"
-COMMON, TOOLS = "common", "tools"
+COMMON = "common"
 REMEDY = "write them again: python -m images lock"
 HEADER = "# Written by `python -m images lock` from pyproject.toml and requirements.lock; not by hand.\n"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)==")

@@ -149,12 +149,6 @@ class Child:
         return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
 
 
-def living(records: Path) -> dict[str, Facts]:
-    """What was noted of each child that lives, by the name of its record."""
-    found = {path.stem: Child.adopt(path, path) for path in records.glob("*.json")}
-    return {name: adopted[1] for name, adopted in found.items() if adopted}
-
-
 def reap(records: Path, grace: float = 10.0) -> list[int]:
     """End what a supervisor left running, SIGTERM first; returns the pids."""
     left = [adopted[0] for path in records.glob("*.json") if (adopted := Child.adopt(path, path))]

@@ -4,7 +4,6 @@ All of it fits into one annotation of the InferenceService, `slipway.dev/rollout
 change of the traffic are one write: either both happened, or neither.
 """
 
-import re
 from enum import StrEnum
 from typing import Literal
 
@@ -119,8 +118,3 @@ class State(Frozen):
     @property
     def ended(self) -> bool:
         return self.phase in ENDED
-
-
-def is_id(text: str) -> bool:
-    """Rollouts are named by the time of their start; the name is a folder of the store."""
-    return re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text) is not None

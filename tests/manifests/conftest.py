@@ -19,9 +19,12 @@ FOLDERS = ("apps/production", "argocd", "infrastructure", "platform")
 
 
 def definitions_folder() -> Path | None:
-    """Where tests find the CRDs: $SLIPWAY_TEST_CRDS, or ../shared/crds beside the checkout."""
+    """Where tests find the CRDs: $SLIPWAY_TEST_CRDS; else where fetch-crds puts them, or ../shared/crds beside the
+    checkout.
+    """
     named = os.environ.get("SLIPWAY_TEST_CRDS")
-    for folder in [Path(named)] if named else [HERE.parents[2] / "shared" / "crds"]:
+    usual = [HERE.parents[1] / ".slipway" / "cache" / "crds", HERE.parents[2] / "shared" / "crds"]
+    for folder in [Path(named)] if named else usual:
         if any(folder.glob("*/*.yaml")):
             return folder
     return None
@@ -31,7 +34,7 @@ def definitions_folder() -> Path | None:
 def crds() -> Path:
     folder = definitions_folder()
     if folder is None:
-        pytest.skip("the CRDs are not here: slipway manifests fetch-crds, and SLIPWAY_TEST_CRDS=<its folder>")
+        pytest.skip("the CRDs are not here: slipway manifests fetch-crds")
     return folder
 
 

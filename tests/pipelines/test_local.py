@@ -76,6 +76,16 @@ def test_a_failed_step_passes_on_its_message_and_remedy(env, tiny, tmp_path):
     assert "u.data" in failed.value.message + failed.value.remedy
 
 
+def test_steps_leave_a_core_to_others_unless_they_are_told(env, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    told = local._step_environment(env, "run", None)
+    assert (told["OMP_NUM_THREADS"], told["OMP_WAIT_POLICY"]) == ("4", "passive")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert "OMP_NUM_THREADS" not in local._step_environment(env, "run", None)
+
+
 def test_a_second_run_on_the_same_home_is_told_to_wait(env, tiny):
     with local._exclusive(env.home, "first"), pytest.raises(BusyError, match=f"first, pid {os.getpid()}") as busy:
         local.run(tiny(), env, lambda _: None)

@@ -3,11 +3,6 @@ output "buckets" {
   value       = { for key, bucket in aws_s3_bucket.this : key => bucket.bucket }
 }
 
-output "kms_key_arn" {
-  description = "The key of all that is stored."
-  value       = aws_kms_key.this.arn
-}
-
 output "file_system_id" {
   description = "The shared file system."
   value       = aws_efs_file_system.this.id
