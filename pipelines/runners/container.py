@@ -4,17 +4,19 @@
 
 The command inside is the compiled one, KFP's executor. kfp.local has a DockerRunner, which takes a failed step for a
 good one when its container is removed before it is asked how it ended, and leaves containers behind on Ctrl-C; so
-here podman (or docker) is the process that kfp.local's SubprocessRunner starts. Everything else is local.py's.
+here podman (or docker) is the process of a task of kfp.local's SubprocessRunner. Everything else is local.py's.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from kfp.local import status, subprocess_task_handler
-from kfp.local.subprocess_task_handler import SubprocessTaskHandler, run_local_subprocess
+from kfp.local.subprocess_task_handler import SubprocessTaskHandler
 
 from components.image import PIPELINE, TRAINING
 from pipelines import fingerprint
@@ -55,7 +57,8 @@ class Containers:
         told = [variable for variable in engine.told(os.environ) if variable != "SLIPWAY_GIT_COMMIT"]
         before = subprocess_task_handler.SubprocessTaskHandler
         subprocess_task_handler.SubprocessTaskHandler = _handler(
-            [*self.engine.command, *self.engine.options(places, told), "--label", label]
+            [*self.engine.command, *self.engine.options(places, told), "--label", label],
+            lambda: self.engine.end(label),
         )
         try:
             yield
@@ -79,8 +82,11 @@ def _found(engine: Engine, wanted: Mapping[str, str]) -> dict[str, Image]:
     return {name: image for name, image in found.items() if image is not None}
 
 
-def _handler(run: list[str]) -> type[SubprocessTaskHandler]:
-    """run: the engine's command up to the image. kfp.local asks its module for the class, and has no other door."""
+def _handler(run: list[str], end: Callable[[], None]) -> type[SubprocessTaskHandler]:
+    """run: the engine's command up to the image; end: what ends the container.
+
+    kfp.local asks its module for the class, and has no other door.
+    """
 
     class ContainerTask(SubprocessTaskHandler):
         def validate_image(self, image: str) -> None:
@@ -89,10 +95,31 @@ def _handler(run: list[str]) -> type[SubprocessTaskHandler]:
         def run(self) -> status.Status:
             entry, *arguments = self.full_command  # as Kubernetes' `command`, in the place of the image's entry point
             variables = (part for key, value in self.env_vars.items() for part in ("--env", f"{key}={value}"))
-            code = run_local_subprocess([*run, *variables, "--entrypoint", entry, self.image, *arguments])
+            code = _attached([*run, *variables, "--entrypoint", entry, self.image, *arguments], end)
             return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
 
     return ContainerTask
+
+
+def _attached(command: list[str], end: Callable[[], None]) -> int:
+    """Print what the container says until it ends; returns how. Interrupted, the container is ended first.
+
+    It has a process group of its own, or Ctrl-C would reach the engine beside us; and its pipe is read to the end: to
+    podman a closed one is a reason to stop the container, which lets nobody in any more and kills it after 10 seconds.
+    """
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                print(line, end="")
+        except BaseException:
+            rest = os.fdopen(os.dup(process.stdout.fileno()), "rb")  # a second Ctrl-C closes stdout, and must not wait
+            threading.Thread(target=rest.read, daemon=True).start()
+            end()
+            raise
+        return process.wait()
 
 
 def mounts(parameters: Parameters | EtlParameters, env: Settings, kubeconfig: Path | None) -> dict[Path, bool]:
