@@ -266,6 +266,7 @@ def _ensure(console: Console, env: Settings, places: Places, state: State, every
     """A controller in the background, unless one is alive. Raises ServingError with what its log says last."""
     if state.ended or holder.is_alive(state.holder, state.renewed, time.time()):
         return
+    reached = {"KUBECONFIG": str(places.kubeconfig)} if places.kubeconfig else {}
     log = env.home / "rollouts" / f"{places.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -276,7 +277,7 @@ def _ensure(console: Console, env: Settings, places: Places, state: State, every
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=os.environ | _environment(env, places),
+            env=os.environ | env.environment() | reached,
             start_new_session=True,  # Ctrl-C here is not its own
         )
     deadline = time.monotonic() + CONTROLLER
@@ -290,12 +291,6 @@ def _ensure(console: Console, env: Settings, places: Places, state: State, every
                 raise ServingError(f"the rollout's controller ended at once: {' '.join(last)}", f"see {log}")
             time.sleep(0.1)
     raise ServingError(f"the rollout's controller did not begin within {CONTROLLER:.0f} s", f"see {log}")
-
-
-def _environment(env: Settings, places: Places) -> dict[str, str]:
-    chosen = env.model_dump(mode="json", exclude_none=True)
-    named = {f"SLIPWAY_{key.upper()}": str(value) for key, value in chosen.items()}
-    return named | ({"KUBECONFIG": str(places.kubeconfig)} if places.kubeconfig else {})
 
 
 def _say(name: str | None, word: str, reason: str) -> None:

@@ -99,6 +99,12 @@ class Settings(BaseSettings):
             )
         return self
 
+    def environment(self) -> dict[str, str]:
+        """For a process that shall see the same settings: what was set, secrets in plain, and the home."""
+        chosen = {name: getattr(self, name) for name in self.model_fields_set | {"home"}}
+        plain = {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in chosen.items()}
+        return {f"SLIPWAY_{name.upper()}": str(value) for name, value in plain.items() if value is not None}
+
     @property
     def captures(self) -> bool:
         return "events_url" in self.model_fields_set if self.capture is None else self.capture

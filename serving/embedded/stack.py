@@ -98,7 +98,7 @@ def up(settings: Settings, timeout: float = UP) -> Stack:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=os.environ | _environment(settings),
+                    env=os.environ | settings.environment(),
                     start_new_session=True,
                 )
             deadline = time.monotonic() + timeout
@@ -248,11 +248,6 @@ def _wait_free(port: int, setting: str, seconds: float = 2.0) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    chosen = settings.model_dump(mode="json", exclude_none=True)
-    return {f"SLIPWAY_{name.upper()}": str(value) for name, value in chosen.items()}
 
 
 def _answers(settings: Settings) -> bool:

@@ -51,3 +51,14 @@ def test_a_client_sends_what_the_ingress_asks_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="16 to 256") as raised:
         Settings(edge_token="short").token()
     assert "short" not in str(raised.value)
+
+
+def test_a_process_that_is_started_sees_the_same_settings(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SLIPWAY_CAPTURE_USER", "hash")
+    monkeypatch.setenv("SLIPWAY_CAPTURE_SECRET", "a-key-of-sixteen-characters")
+    before = Settings(home=tmp_path, edge_token_file=tmp_path / "token", capture_scores=False)
+    for name, value in before.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == before
+    assert not Settings().captures, "an event stream that nobody named is nobody's wish to capture"
+    assert Settings(home=tmp_path).environment()["SLIPWAY_HOME"] == str(tmp_path)
