@@ -95,13 +95,13 @@ def _handler(run: list[str], end: Callable[[], None]) -> type[SubprocessTaskHand
         def run(self) -> status.Status:
             entry, *arguments = self.full_command  # as Kubernetes' `command`, in the place of the image's entry point
             variables = (part for key, value in self.env_vars.items() for part in ("--env", f"{key}={value}"))
-            code = _attached([*run, *variables, "--entrypoint", entry, self.image, *arguments], end)
+            code = attached([*run, *variables, "--entrypoint", entry, self.image, *arguments], end)
             return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
 
     return ContainerTask
 
 
-def _attached(command: list[str], end: Callable[[], None]) -> int:
+def attached(command: list[str], end: Callable[[], None]) -> int:
     """Print what the container says until it ends; returns how. Interrupted, the container is ended first.
 
     It has a process group of its own, or Ctrl-C would reach the engine beside us; and its pipe is read to the end: to

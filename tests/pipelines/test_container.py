@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,47 @@ def test_a_rebuilt_image_is_another_one_to_the_cache_and_other_code_is_told(tmp_
     assert "built from 0123" in found.stale()
     monkeypatch.setattr("pipelines.fingerprint.git_commit", lambda: "0123")
     assert found.stale() == ""
+
+
+STEP = """
+import os, pathlib, signal, sys, time
+def end(*_):
+    print("x" * 200_000, flush=True)  # more than a pipe holds
+    pathlib.Path(sys.argv[1]).write_text("cleaned up")
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+print(os.getpid(), flush=True)
+while True:
+    print("a line", flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_an_interrupted_container_is_listened_to_until_it_has_ended(tmp_path):
+    """podman takes a closed pipe for an order to stop the container, which then lets nobody in to tell the step."""
+    pids, groups = [], set()
+
+    class Screen(io.StringIO):
+        def write(self, text):
+            if pids:
+                raise KeyboardInterrupt
+            pids.append(int(text))
+            return len(text)
+
+    def end():
+        time.sleep(0.3)  # long enough for a line into a closed pipe
+        groups.add(os.getpgid(pids[0]))
+        os.kill(pids[0], signal.SIGTERM)
+        deadline = time.monotonic() + 60
+        while not done.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    done = tmp_path / "done"
+    with redirect_stdout(Screen()), pytest.raises(KeyboardInterrupt):
+        container.attached([sys.executable, "-c", STEP, str(done)], end)
+    assert done.read_text() == "cleaned up"
+    assert groups
+    assert os.getpgid(0) not in groups, "a terminal's Ctrl-C would reach it beside us"
 
 
 # --- for real
