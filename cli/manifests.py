@@ -17,7 +17,9 @@ console = Console()
 app = typer.Typer(no_args_is_help=True, help="Kubernetes manifests: check, list, fetch their definitions, pin images.")
 
 REFUSED = 1
-Root = Annotated[Path | None, typer.Option("--root", help="Folder of the manifests; default: the repository's.")]
+Root = Annotated[
+    Path | None, typer.Option("--root", help="Folder of the manifests; default: those of the checkout that you are in.")
+]
 
 
 @app.command()
@@ -50,7 +52,7 @@ def check(
     folder = validation.folder_of_definitions(crds, home)
     definitions = Definitions(folder, validation.cached(home) / "parsed")
     with console.status("building and checking …"):
-        report = validation.check(names or [], definitions, root or overlays.ROOT)
+        report = validation.check(names or [], definitions, overlays.here(root))
     for finding in report.findings:
         where = f"{finding.overlay}: {finding.object}" + (f" {finding.path}" if finding.path else "")
         console.print(f"[bold]{finding.check}[/bold] ", end="")
@@ -97,7 +99,7 @@ def list_(root: Root = None) -> None:
     table.add_column("overlay")
     table.add_column("instead of")
     table.add_column("cluster")
-    for overlay in overlays.find(root or overlays.ROOT):
+    for overlay in overlays.find(overlays.here(root)):
         table.add_row(overlay.name, overlay.instead_of, overlay.world)
     console.print(table)
 
@@ -138,7 +140,7 @@ def pin(
     """
     from cluster import overlays, pins
 
-    changed = pins.pin(where, what, root or overlays.ROOT)
+    changed = pins.pin(where, what, overlays.here(root))
     for path in changed:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if not changed:

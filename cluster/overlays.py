@@ -25,6 +25,7 @@ from slipway.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1] / "manifests"
 FILE = "kustomization.yaml"
+MARK = Path("manifests") / "argocd" / "root"  # what `slipway bootstrap` applies: every checkout has it
 INSTEAD = "slipway.dev/instead-of"
 COMPONENT = "Component"
 TAKES_IN = ("resources", "components", "bases", "transformers", "generators", "validators")
@@ -72,6 +73,22 @@ class Built:
     overlay: Overlay
     objects: tuple[Object, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+
+def here(given: Path | None = None) -> Path:
+    """The manifests of the checkout in which one stands, wherever the package was installed from; or the folder given.
+
+    Raises ConfigError outside of a checkout: the nearest folder above that has manifests/argocd/root.
+    """
+    if given is not None:
+        return given
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / MARK / FILE).is_file():
+            return folder / MARK.parts[0]
+    raise ConfigError(
+        f"{Path.cwd()} is in no checkout of Slipway: there is no {MARK} in it or above",
+        "go to the checkout that is meant, or name its manifests: --root",
+    )
 
 
 def find(root: Path = ROOT) -> list[Overlay]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from cluster.overlays import FILE, ROOT
+from cluster.overlays import FILE
 from slipway.errors import ConfigError
 
 OURS = "slipway-"
@@ -30,7 +30,7 @@ class Image:
     version: str
 
 
-def images(root: Path = ROOT) -> list[Image]:
+def images(root: Path) -> list[Image]:
     """What each overlay runs."""
     found = []
     for path in sorted(root.rglob(FILE)):
@@ -44,7 +44,7 @@ def images(root: Path = ROOT) -> list[Image]:
     return found
 
 
-def pin(where: str, what: str, root: Path = ROOT) -> list[Path]:
+def pin(where: str, what: str, root: Path) -> list[Path]:
     """Write a digest; the files that were changed. See the module for the two forms. Raises ConfigError."""
     if "=" in what:
         name, _, reference = what.partition("=")

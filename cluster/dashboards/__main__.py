@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = documents()
     found = {path.name: path.read_text() for path in folder.glob("*.json")}
     old = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if not old:
+        print(f"{folder}: {len(wanted)} dashboards, each as the code writes it")
     if not options.check:
         for name in old:
             if name in wanted:

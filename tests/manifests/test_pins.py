@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from cli.main import app
 from cluster import pins
 from slipway.errors import ConfigError
 
@@ -95,3 +97,21 @@ def test_bad_input_changes_nothing_and_names_the_choice(root: Path, where: str, 
         pins.pin(where, what, root)
     assert refused.value.remedy
     assert [read(root, name) for name in ("staging", "canary", "production")] == before
+
+
+def test_the_command_writes_in_the_checkout_in_which_one_stands(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "argocd" / "root").mkdir(parents=True)
+    (root / "argocd" / "root" / "kustomization.yaml").write_text("resources: []\n")
+    monkeypatch.chdir(root / "apps" / "canary")
+    run = CliRunner().invoke(app, ["manifests", "pin", "staging", f"slipway-serving={DIGEST}"])
+    assert run.exit_code == 0, run.output
+    assert f"digest: {DIGEST}" in read(root, "staging")
+
+
+@pytest.mark.parametrize("command", [["pin", "staging", f"slipway-serving={DIGEST}"], ["list"]], ids=lambda c: c[0])
+def test_outside_of_a_checkout_nothing_is_guessed(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "manifests" / "apps").mkdir(parents=True)  # another project's
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no checkout of Slipway") as refused:
+        CliRunner().invoke(app, ["manifests", *command], catch_exceptions=False)
+    assert "--root" in refused.value.remedy

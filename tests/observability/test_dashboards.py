@@ -26,7 +26,9 @@ def test_the_command_writes_and_checks(tmp_path, capsys):
     assert "old.json is not what the code writes" in capsys.readouterr().err
     assert __main__.main(["--folder", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.json" for name in BOARDS}
+    capsys.readouterr()
     assert __main__.main(["--check", "--folder", str(tmp_path)]) == 0
+    assert f"{len(BOARDS)} dashboards, each as the code writes it" in capsys.readouterr().out
 
 
 def test_the_same_bytes_in_another_process():
