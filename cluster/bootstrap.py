@@ -61,6 +61,8 @@ def check(checkout: Path) -> str:
     """What the root Application will read, once it is sure that a cluster can be begun. Raises ConfigError."""
     if shutil.which("kubectl") is None:
         raise ConfigError("kubectl is not here", "install kubectl 1.32 or newer")
+    if not (checkout / ROOT).is_dir():
+        raise ConfigError(f"{checkout.resolve()} holds no {ROOT}", "name a checkout of the repository: --root")
     built = _kubectl(["kustomize", str(checkout / ROOT)])
     applications = [d for d in yaml.safe_load_all(built) if d and d["kind"] == "Application"]
     if not applications:

@@ -67,6 +67,8 @@ def served(root: Path, environment: Environment) -> str:
     Raises ManifestError when the file is not the one operation that it has to be.
     """
     path = root / APPS / environment / "package.yaml"
+    if not (root / APPS).is_dir():
+        raise ManifestError(f"{root.resolve()} holds no {APPS}", "name a checkout of the repository: --root")
     remedy = f"bring {path} back to one operation that replaces {POINTER}: see manifests/apps/README.md"
     try:
         document = yaml.load(path.read_text("utf-8"), UniqueLoader)  # noqa: S506 - a SafeLoader

@@ -92,6 +92,12 @@ def test_a_repository_that_is_nobodys_is_refused_before_a_cluster_is_asked(clust
     assert not (cluster / "told").exists()
 
 
+def test_a_folder_that_is_no_checkout_is_told_by_its_name(cluster, tmp_path):
+    refused = CliRunner().invoke(app, ["bootstrap", "--root", str(tmp_path)]).exception
+    assert isinstance(refused, ConfigError)
+    assert (f"{tmp_path} holds no manifests/argocd/root" in refused.message, "--root" in refused.remedy) == (True, True)
+
+
 def test_another_file_than_the_pinned_one_is_refused(cluster, checkout):
     with pytest.raises(SourceError, match=r"not Argo CD v3\.4\.7"):
         bootstrap.bring(None, lambda _: INSTALL + b" ")

@@ -260,6 +260,12 @@ def test_a_package_yaml_of_another_form_is_refused(checkout, text):
         promotion.served(checkout, Environment.CANARY)
 
 
+def test_a_folder_that_is_no_checkout_is_told_by_its_name(tmp_path):
+    with pytest.raises(ManifestError, match=f"{tmp_path} holds no manifests/apps") as refused:
+        promotion.served(tmp_path, promotion.Environment.STAGING)
+    assert "--root" in refused.value.remedy
+
+
 def test_a_page_that_github_would_refuse_is_cut(tracking):
     candidate = promotion.gather(Tracker(tracking, "movies"), "movies", NEW)
     long = candidate.evaluation.verdict.model_copy(update={"reason": "word " * 20_000})
