@@ -7,6 +7,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, settings
+
+# An example may take long on a busy machine (200 ms are an error), and is the same each time: no build fails by chance.
+settings.register_profile(
+    "here", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("here")
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def test_nobody_there_is_a_broken_slo_and_ctrl_c_leaves_nothing(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
@@ -80,12 +80,12 @@ def test_nobody_there_is_a_broken_slo_and_ctrl_c_leaves_nothing(
     assert {p.name for p in (tmp_path / "a").iterdir()} >= {"requests.csv", "result.json", "latency.png", "locust.html"}
     out = tmp_path / "b"
     process = subprocess.Popen(command("--slo", file, "--url", url, "--out", str(out)), env=environment)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (out / "locust_stats.csv").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(15) == 130
+    assert process.wait(120) == 130
     assert children(out) == []
     assert not (out / "result.json").exists()
 

@@ -27,6 +27,7 @@ from traffic.records import Clock, Records
 from traffic.tally import Tally
 
 ROOT = Path(__file__).parents[2]
+SPEED = 600.0  # of the players' clock
 
 
 def answer(request_id: str = "1", items: Any = range(1, 11), revision: str = "rev-1") -> dict[str, Any]:
@@ -85,13 +86,13 @@ def stand() -> Stand:
 def play(stand):
     """play(seconds, rate, *drifts, behave=…) → (player, [(kind, message), …]) after a run against the stand."""
 
-    def run(length: float, rate: float, *drifts: str, behave: Any = None, publish: Any = None, speed: float = 600.0):
+    def run(length: float, rate: float, *drifts: str, behave: Any = None, publish: Any = None, timeout: float = 60.0):
         taken: list[tuple[str, dict[str, Any]]] = []
         chosen = TrafficConfig(
             users=480,
             begin=0.8,
-            span=length * speed,
-            rate=rate / speed,
+            span=length * SPEED,
+            rate=rate / SPEED,
             releases=2,
             drifts=tuple(Drift.parse(text) for text in drifts),
         )
@@ -99,10 +100,10 @@ def play(stand):
         stand.behave = behave
 
         async def all_of_it() -> Player:
-            async with stand.serving(), Endpoint(stand.url, {}, timeout=1.0) as endpoint:
+            async with stand.serving(), Endpoint(stand.url, {}, timeout=timeout) as endpoint:
                 outbox = Outbox(publish or (lambda kind, messages: taken.extend((kind, m) for m in messages)))
                 records = Records("test", Clock(origin(TINY, chosen)))
-                player = Player(crowd, endpoint, outbox, records, Tally(), speed)
+                player = Player(crowd, endpoint, outbox, records, Tally(), SPEED)
                 await player.run()
                 return player
 
@@ -137,7 +138,7 @@ def served(movies_package, tmp_path_factory, redis_url):
                 "SLIPWAY_DATA_SET": "captured",
             },
         )
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 240
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{url}/v2/models/movies/ready", trust_env=False).status_code == 200:
@@ -145,9 +146,11 @@ def served(movies_package, tmp_path_factory, redis_url):
         if process.poll() is not None:
             pytest.fail(f"the server ended: {log.read_text()}")
         time.sleep(0.1)
+    else:
+        pytest.fail(f"the server did not become ready: {log.read_text()}")
     yield url
     process.send_signal(signal.SIGTERM)
-    process.wait(30)
+    process.wait(120)
 
 
 @pytest.fixture(scope="session")
@@ -158,4 +161,4 @@ def redis_url(tmp_path_factory):
     process = start(tmp_path_factory.mktemp("redis"), port)
     yield f"redis://127.0.0.1:{port}/0"
     process.terminate()
-    process.wait(10)
+    process.wait(60)

@@ -44,7 +44,7 @@ def read(url: str, data_set: str) -> dict[str, list[bytes]]:
 def test_people_use_a_served_package(traffic, redis_url):
     options = ["--rate", "60", "--duration", "4s", "--drift", "clicks:-0.3@2s", "--releases", "2"]
     process = traffic(*options)
-    said, complaint = process.communicate(timeout=120)
+    said, complaint = process.communicate(timeout=300)
     assert process.returncode == 0, complaint
     assert "clicks by position  1: " in said
     assert "rev-1" in said
@@ -65,7 +65,7 @@ def test_people_use_a_served_package(traffic, redis_url):
 @pytest.mark.slow
 def test_a_server_that_captures_tells_what_people_see_and_takes_what_they_say(traffic, redis_url):
     process = traffic("--rate", "60", "--duration", "3s", data_set="captured")
-    said, complaint = process.communicate(timeout=120)
+    said, complaint = process.communicate(timeout=300)
     assert process.returncode == 0, complaint
     assert "the server tells what it showed" in said
     assert "refused" not in said
@@ -78,9 +78,9 @@ def test_a_server_that_captures_tells_what_people_see_and_takes_what_they_say(tr
     joined = told.join(shown, on=["request_id", "user"], how="inner")
     assert joined.height == told.height
     assert (joined["timestamp"] - joined["timestamp_right"]).min() > -5000  # the skew that attribution allows
-    assert now - 60_000 < shown["timestamp"].min() <= now
+    assert now - 600_000 < shown["timestamp"].min() <= now
     refused = traffic("--capture", "server", "--duration", "1s", data_set="other")
-    assert "captures 'captured', and not 'other'" in refused.communicate(timeout=60)[1]
+    assert "captures 'captured', and not 'other'" in refused.communicate(timeout=240)[1]
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_ctrl_c_sums_up_and_a_stream_that_is_down_stops_nobody(traffic):
     process = traffic("--rate", "60", "--duration", "10m", events="kafka://127.0.0.1:9", data_set="other")
     assert "stream down" in process.stdout.readline()  # a line every ten seconds
     process.send_signal(signal.SIGINT)
-    said, complaint = process.communicate(timeout=60)
+    said, complaint = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "Traceback" not in said + complaint
     assert "clicks by position" in said

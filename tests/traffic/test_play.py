@@ -82,9 +82,9 @@ def test_errors_are_counted_and_traffic_goes_on(play, stand):
         if number % 5 == 2:
             request.transport.close()
         if number == 8:
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(3)
 
-    player, taken = play(1.5, 80, behave=trouble)
+    player, taken = play(1.5, 80, behave=trouble, timeout=2.0)
     errors = player.tally.errors
     assert set(errors) == {"HTTP 503", "an answer that cannot be read", "connection lost", "no answer in time"}
     assert errors["HTTP 503"] == pytest.approx(player.tally.due / 5, abs=6)

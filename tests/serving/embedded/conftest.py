@@ -122,7 +122,7 @@ class Embedded:
 
     def deploy(self, answer: str, **predictor: Any) -> str:
         apply(self.documents(answer, **predictor), stack.kubeconfig(self.settings))
-        return wait_ready("movies", "default", 30, stack.kubeconfig(self.settings))
+        return wait_ready("movies", "default", 90, stack.kubeconfig(self.settings))
 
     def ask(self, name: str = "movies", headers: dict[str, str] | None = None, body: bytes = b"{}") -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.settings.http_port, timeout=20)
@@ -161,16 +161,17 @@ class Embedded:
         for process in psutil.process_iter():
             try:
                 words = " ".join(process.cmdline())
-                if process.environ().get("SLIPWAY_HOME") == str(self.settings.home) or str(self.folder) in words:
+                ours = process.environ().get("SLIPWAY_HOME") == str(self.settings.home) or str(self.folder) in words
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     mine.append(process)
-            except psutil.Error:
+            except psutil.Error:  # it ended while it was looked at
                 continue
-        return [p for p in mine if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        return [p for p in mine if p.is_running()]
 
 
 @pytest.fixture
 def eventually() -> Callable[..., None]:
-    def check(holds: Callable[[], Any], seconds: float = 20, what: str = "") -> None:
+    def check(holds: Callable[[], Any], seconds: float = 90, what: str = "") -> None:
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, what or "it did not happen in time"
@@ -186,7 +187,8 @@ def home(folder: Path) -> Iterator[Embedded]:
     finally:
         stack.down(one.settings)
         for process in one.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 @pytest.fixture

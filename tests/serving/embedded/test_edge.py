@@ -34,7 +34,7 @@ async def raw(port: int, text: bytes) -> tuple[int, dict[str, str], bytes]:
     """What a client that obeys no rule gets."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(text)
-    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode("latin-1")
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)).decode("latin-1")
     status, *lines = head.strip().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
     body = await reader.readexactly(int(headers.get("content-length", 0)))
@@ -147,7 +147,7 @@ def test_a_service_takes_so_many_requests_a_second(ingress: Run) -> None:
         began = time.monotonic()
         statuses = [status for status, _ in await here.many([{}] * 200, connections=4)]
         assert statuses.count(200) + statuses.count(429) == 200
-        assert 20 <= statuses.count(200) <= 20 * (2 + time.monotonic() - began)  # what it may save up, and a start
+        assert 5 <= statuses.count(200) <= 5 * (2 + time.monotonic() - began)  # what it may save up, and a start
         request = b"GET / HTTP/1.1\r\nhost: m.default.localhost\r\n\r\n"
         for _ in range(100):  # a new second may just have begun
             status, headers, body = await raw(here.gateway.edge.port, request)
@@ -158,7 +158,7 @@ def test_a_service_takes_so_many_requests_a_second(ingress: Run) -> None:
         await asyncio.sleep(1.1)
         assert (await here.ask())[0] == 200
 
-    ingress(scenario, rate=20)
+    ingress(scenario, rate=5)  # few: the slowest machine asks more often
 
 
 class Authority:

@@ -51,7 +51,7 @@ def test_a_bad_package_gets_no_traffic_and_the_old_one_goes_on(serving: Any) -> 
     serving.deploy("one")
     apply(serving.documents("broken"), stack.kubeconfig(serving.settings))
     with pytest.raises(NotReadyError, match="this package is broken"):
-        wait_ready("movies", "default", 30, stack.kubeconfig(serving.settings))
+        wait_ready("movies", "default", 90, stack.kubeconfig(serving.settings))
     assert serving.condition()["reason"] == "RevisionFailed"
     assert serving.condition("PredictorRouteReady")["status"] == "True"
     assert serving.status()["modelStatus"]["transitionStatus"] == "BlockedByFailedLoad"
@@ -73,7 +73,7 @@ def test_what_cannot_be_served_says_why(serving: Any, change: dict[str, Any], re
     documents[1]["spec"]["predictor"]["model"] |= change
     apply(documents, stack.kubeconfig(serving.settings))
     with pytest.raises(NotReadyError, match=reason):
-        wait_ready("movies", "default", 20, stack.kubeconfig(serving.settings))
+        wait_ready("movies", "default", 90, stack.kubeconfig(serving.settings))
 
 
 def test_a_command_that_cannot_be_run_says_why(serving: Any) -> None:
@@ -142,8 +142,8 @@ def test_updates_under_load_lose_no_request(serving: Any, eventually: Callable[.
         ]
         for update, (package, predictor, answer) in enumerate(changes, start=1):
             serving.deploy(package, **predictor)
-            eventually(lambda answer=answer: serving.ask()[1].get("answer") == answer, 30, f"nothing answers {answer}")
-            eventually(lambda wanted=400 * update: statuses[200] >= wanted, 60, "too few requests")
+            eventually(lambda answer=answer: serving.ask()[1].get("answer") == answer, 90, f"nothing answers {answer}")
+            eventually(lambda wanted=400 * update: statuses[200] >= wanted, 120, "too few requests")
     finally:
         stop.set()
         for thread in threads:

@@ -62,8 +62,7 @@ def test_a_replica_that_ends_or_hangs_is_replaced_while_the_other_answers(
     os.kill(second, signal.SIGSTOP)
     eventually(lambda: replicas(serving)[1]["phase"] == "Unready")
     assert "1/2" in shown(serving)
-    third = replicas(serving)[0]["pid"]
-    eventually(lambda: set(pids(serving, 10)) == {third})  # no new requests for who hangs
+    eventually(lambda: second not in pids(serving, 10))  # no new requests for who hangs
     eventually(lambda: [one["restarts"] for one in replicas(serving)] == [1, 1])
     eventually(lambda: len(pids(serving, 10)) == 2)
     assert second not in {one["pid"] for one in replicas(serving)}
@@ -77,7 +76,7 @@ def test_one_with_more_memory_than_its_limit_is_ended_with_that_reason(
     documents[0]["spec"]["containers"][0]["resources"] = {"limits": {"memory": "128Mi", "cpu": "1500m"}}
     kubeconfig = stack.kubeconfig(serving.settings)
     apply(documents, kubeconfig)
-    wait_ready("movies", "default", 30, kubeconfig)
+    wait_ready("movies", "default", 90, kubeconfig)
     before = serving.ask(headers={"x-eat-mib": "200"})[1]["pid"]
     eventually(lambda: "lastFailureInfo" in serving.status()["modelStatus"])
     failure = serving.status()["modelStatus"]["lastFailureInfo"]
@@ -109,4 +108,4 @@ def test_the_stable_one_answers_for_a_canary_that_crashes_after_100_requests(
     assert replicas(serving, "movies-00002")[0]["restarts"] >= 1
     eventually(lambda: [one[:4] for one in counted(serving)] == [(50, "Ready", 1, 1)] * 2)
     serving.deploy("brittle")
-    eventually(lambda: counted(serving)[0][:4] == (0, "Stopped", 0, 0), 30, "nobody wants the first one any more")
+    eventually(lambda: counted(serving)[0][:4] == (0, "Stopped", 0, 0), 90, "nobody wants the first one any more")

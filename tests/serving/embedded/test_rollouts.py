@@ -152,7 +152,7 @@ def rolling(serving: Any, registry: str, tmp_path: Path) -> Rolling:
     # A package that says so fails; everything else of the stand-in stays.
     script.write_text(script.read_text().replace('self.reply(200, {"answer"', FAILING + '{"answer"'))
     apply(documents, kubeconfig)
-    wait_ready("movies", "default", 30, kubeconfig)
+    wait_ready("movies", "default", 90, kubeconfig)
     return one
 
 
@@ -237,7 +237,7 @@ def test_a_good_candidate_becomes_champion_and_a_bad_one_fails_the_pipeline(
         assert "canaryTrafficPercent" not in rolling.spec
     assert set(rolling.load) == {200}, "it failed in the shadow, where nobody saw it"
     assert rollouts(rolling.places.lake.objects, "movies") == [driver.rollout, run.tags()["rollout"]]
-    wait_ready("movies", "default", 30, rolling.places.kubeconfig)
+    wait_ready("movies", "default", 90, rolling.places.kubeconfig)
 
 
 @pytest.mark.slow
@@ -309,21 +309,21 @@ def test_by_the_command_line_with_an_edit_by_kubectl_and_a_killed_controller(
     words = ("start", "movies", "--package", f"models:/movies/{good}", "--policy", str(tmp_path / "policy.yaml"))
     with rolling.people(60):
         assert "began" in slipway(*words, "--every", "0.2")
-        eventually(lambda: state().phase is Phase.CANARY, 60)
+        eventually(lambda: state().phase is Phase.CANARY, 90)
         with pytest.raises(HeldError, match=f"is in rollout {state().id} of movies {good} .* canary .*driven by"):
             slipway("start", "movies")
         with pytest.raises(RolloutError, match="asks for nothing: it is canary"):
             slipway("approve")
-        eventually(lambda: "100,000 requests seen" in slipway("status"), 30)
+        eventually(lambda: "100,000 requests seen" in slipway("status"), 90)
         os.kill(int(state().holder.split()[2]), signal.SIGKILL)
-        eventually(lambda: "driven by nobody" in slipway("status"), 10, "the kill takes a moment")
+        eventually(lambda: "driven by nobody" in slipway("status"), 90, "the kill takes a moment")
         rolling.embedded.kubectl("patch", "isvc", "movies", "--type", "merge", "-p", ZERO.replace("0", "100"))
         assert "goes on" in slipway("resume", "--every", "0.2")
-        eventually(lambda: state().phase is Phase.PAUSED, 30)
+        eventually(lambda: state().phase is Phase.PAUSED, 90)
         assert rolling.spec["canaryTrafficPercent"] == 100, "what was done by hand is not undone"
         assert "canaryTrafficPercent is 100; the rollout had set 30" in " ".join(slipway("status").split())
         assert "approve" in slipway("approve", "--reason", "I have seen it")
-        eventually(lambda: state().phase is Phase.PROMOTED, 60)
+        eventually(lambda: state().phase is Phase.PROMOTED, 90)
     assert rolling.champion == good
     assert set(rolling.load) == {200}
     same = ("start", "movies", "--package", f"models:/movies/{good}")
@@ -336,7 +336,7 @@ def test_by_the_command_line_with_an_edit_by_kubectl_and_a_killed_controller(
     assert "said approve: I have seen it" in next(one.why for one in decisions if one.said)
     artifacts = rolling.tracker.client
     run = state().run
-    eventually(lambda: artifacts.get_run(run).info.status == "FINISHED", 30, "the report is written")
+    eventually(lambda: artifacts.get_run(run).info.status == "FINISHED", 90, "the report is written")
     assert {f.path for f in artifacts.list_artifacts(run, "rollout")} == {
         *("rollout/decisions.jsonl", "rollout/policy.json", "rollout/rollout.png")
     }
@@ -385,7 +385,7 @@ def test_a_first_deployment_needs_no_judge_and_a_direct_one_goes_over_a_forgotte
         deploy(broken, "broken")
     assert rolling.champion == better
     assert embedded.ask("films")[1]["answer"] == "better"
-    wait_ready("films", "default", 30, films.kubeconfig)
+    wait_ready("films", "default", 90, films.kubeconfig)
 
 
 ZERO = '{"spec":{"predictor":{"canaryTrafficPercent":0}}}'

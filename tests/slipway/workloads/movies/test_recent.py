@@ -14,6 +14,7 @@ from slipway.workloads.movies.budget import Budget
 from slipway.workloads.movies.predictor import MoviesPredictor
 
 NOBODY = 999_999_999
+ROOMY = Budget(features=10, ranker=10, rerank=10, total=30)  # seconds, as a busy machine may need
 
 
 @dataclass
@@ -64,7 +65,7 @@ def store():
 @pytest.fixture
 def predictor(movies_package, store):
     opened = replace(MoviesPredictor.open(movies_package.package), data_set="here")
-    opened.connect({"here": store}.__getitem__)
+    opened.connect({"here": store}.__getitem__, ROOMY)
     return opened
 
 
