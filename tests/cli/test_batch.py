@@ -32,7 +32,7 @@ def end_in_the_middle(process, out, more_than, how):
     while len(parts(out)) <= more_than and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(how)
-    text, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=240)
     done = parts(out)
     assert more_than < len(done) < 120, text
     for name in done:  # each is whole
@@ -50,7 +50,7 @@ def test_a_killed_run_goes_on_where_it_was(movies_package, tmp_path):
     assert "run the same command again" in text
     assert "Traceback" not in text
     process = start(movies_package.package, out, tmp_path)
-    text, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=240)
     assert process.returncode == 0, text
     assert f"{len(second)} before" in text
     last = parts(out)

@@ -235,7 +235,7 @@ def test_a_build_that_never_becomes_ready_and_a_killed_staging_leave_nothing(sta
             break
     process.send_signal(signal.SIGTERM)  # a pod that is deleted
     said = process.stdout.read()
-    assert process.wait(60) == 130
+    assert process.wait(240) == 130
     assert "interrupted" in said
     assert staging.services() == []
 

@@ -164,7 +164,7 @@ def start_dashboard(tmp_path_factory):
         command = [Path(sys.executable).with_name("slipway"), "dashboard", "--no-browser", "--port", str(port)]
         process = subprocess.Popen(command, env=env, stdout=log.open("w"), stderr=subprocess.STDOUT, cwd=home)
         running.append((process, log))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline and process.poll() is None:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -175,7 +175,7 @@ def start_dashboard(tmp_path_factory):
     yield start
     for process, log in running:
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130, log.read_text()
+        assert process.wait(timeout=240) == 130, log.read_text()
         assert "Traceback" not in log.read_text()
 
 

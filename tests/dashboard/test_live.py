@@ -11,6 +11,11 @@ from dashboard import live
 from slipway.settings import settings
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    monkeypatch.setattr(live, "PATIENCE", 60)  # who answers is in this very process
+
+
 @pytest.fixture
 def port(free_port, monkeypatch):
     monkeypatch.setenv("SLIPWAY_STREAM_METRICS_PORT", str(free_port))

@@ -67,7 +67,7 @@ def serving(tag, package, *options, command=None, writable=True):
         text=True,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 pytest.fail(f"the container ended with {process.returncode}: {process.stdout.read()}")
@@ -75,10 +75,12 @@ def serving(tag, package, *options, command=None, writable=True):
                 ask(port, path="/v2/models/movies/ready")
                 break
             time.sleep(0.05)
+        else:
+            pytest.fail("the container does not answer")
         yield port
     finally:
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=60)[0]
+        said = process.communicate(timeout=240)[0]
         print(said)
     assert process.returncode == 0, f"SIGTERM must end the server by itself: {said}"
 
@@ -187,7 +189,7 @@ def online(tmp_path):
         yield variables, registry
     finally:
         redis.terminate()
-        redis.wait(10)
+        redis.wait(60)
 
 
 def test_the_serving_image_reads_the_online_store_without_the_lake(built, package, movies_package, online):

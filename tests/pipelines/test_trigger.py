@@ -27,7 +27,7 @@ from slipway.errors import PipelineError, StorageError
 from slipway.settings import settings
 from slipway.storage import FolderStore
 
-HTTP = httpx.Client(trust_env=False)  # one: each reads every certificate authority that there is
+HTTP = httpx.Client(trust_env=False, timeout=60)  # one: each reads every certificate authority that there is
 TOKEN, SECRET = "t" * 32, "s" * 32
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 POLICY = Policy()
@@ -93,7 +93,7 @@ def github(client, payload, secret=SECRET, event="push", **headers):
     return client.post("/github", content=body, headers=headers)
 
 
-def eventually(condition, seconds=10):
+def eventually(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -128,7 +128,7 @@ def test_a_signed_push_waits_for_its_image_and_its_run_is_of_the_new_code(client
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    asyncio.run(asyncio.wait_for(restarted(), 10))
+    asyncio.run(asyncio.wait_for(restarted(), 120))
     assert [c.key for c in starts.causes] == [COMMIT]
     assert not after.book.waiting
 
@@ -250,9 +250,10 @@ def process(arguments, **how):
     finally:
         running.terminate()
         try:
-            running.wait(20)
+            running.wait(120)
         except subprocess.TimeoutExpired:
             running.kill()
+            running.wait()
         running.stdout.close()
 
 
@@ -352,7 +353,7 @@ receivers:
         "--cluster.listen-address=",
     ]
     with process(arguments, env={key: value for key, value in os.environ.items() if "proxy" not in key.lower()}):
-        eventually(lambda: answers(f"http://127.0.0.1:{mine}/-/ready"), 20)
+        eventually(lambda: answers(f"http://127.0.0.1:{mine}/-/ready"))
         posted = [
             {"labels": {"alertname": "Drift", "action": "retrain"}, "annotations": {"summary": "users changed"}},
             {"labels": {"alertname": "SlowAnswers", "severity": "page"}},
@@ -363,7 +364,7 @@ receivers:
             text = HTTP.get(f"http://127.0.0.1:{port}/metrics").text
             return 'code="202",path="/alerts"} 1.0' in text and 'code="200",path="/alerts"}' in text
 
-        eventually(told, 20)  # told again, it is known
+        eventually(told)  # told again, it is known
     retried = COUNTED.format("retried", "alert")
     eventually(lambda: retried in HTTP.get(f"http://127.0.0.1:{port}/metrics").text, 240)
     book = HTTP.get(f"http://127.0.0.1:{port}/runs", headers=bearer()).json()

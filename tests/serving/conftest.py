@@ -1,5 +1,6 @@
 """A running model server: the real process, on ports of its own."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -46,7 +47,7 @@ class Running:
 
     def connect(self) -> http.client.HTTPConnection:
         """One connection that is never silently replaced: a dropped keep-alive is an error in the test."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         connection.connect()
         connection.auto_open = 0
         return connection
@@ -72,7 +73,7 @@ class Running:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(240)
 
 
 Start = Callable[..., Running]
@@ -99,15 +100,14 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
             )
         running = Running(process, port, grpc_port, log)
         started.append(running)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 pytest.fail(f"the server ended with {process.returncode}: {log.read_text()}")
-            try:
+            with contextlib.suppress(OSError):
                 if running.ask(path="/v2/models/movies/ready", method="GET").status == 200:
                     return running
-            except OSError:
-                time.sleep(0.05)
+            time.sleep(0.05)
         pytest.fail(f"the server did not become ready: {log.read_text()}")
 
     yield start

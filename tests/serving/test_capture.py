@@ -48,7 +48,7 @@ class Broker:
         with Redis.from_url(self.url) as client:
             return [orjson.loads(fields[DATA]) for _, fields in client.xrange(topic(data_set, kind))]
 
-    def wait(self, kind: str, count: int, seconds: float = 20.0) -> list[Any]:
+    def wait(self, kind: str, count: int, seconds: float = 120.0) -> list[Any]:
         deadline = time.monotonic() + seconds
         while len(said := self.said(kind)) < count and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -62,7 +62,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     yield broker
     broker.signal(signal.SIGCONT)
     broker.process.terminate()
-    broker.process.wait(10)
+    broker.process.wait(60)
 
 
 @pytest.fixture
@@ -222,14 +222,14 @@ def test_a_frozen_broker_slows_nobody_and_gets_everything(server: Any, clean: Br
         during = ask(250, 750)
         reply = server.ask({"events": [event("f300", 1, 12)]}, path="/v1/feedback")
         assert reply.status == 202
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while count(server, "spooled") < spooled + 501 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert count(server, "spooled") == spooled + 501
     finally:
         clean.signal(signal.SIGCONT)
-    assert during < 3 * before + 0.05  # one that waited for the broker would take a second
-    deadline = time.monotonic() + 20
+    assert during < 3 * before + 0.3  # one that waited for the broker would take a second
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         said = [one["request_id"] for one in clean.said("exposures")]
         if len(set(said)) == 750 and clean.said("feedback"):
@@ -255,7 +255,7 @@ def test_what_a_killed_server_left_on_disk_is_sent_by_the_next_and_is_in_the_lak
         events = [event("k119", 1, seen, user=1 + 3 * 39), event("nobody", 2, seen)]
         reply = server.ask({"events": events}, path="/v1/feedback")
         assert reply.json["accepted"] == 2
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while count(server, "spooled") < 122:
             assert time.monotonic() < deadline, "what it was asked is not on disk"
             time.sleep(0.05)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 def compared(package: Path, data: Path, model: Path, out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.parity", f"--package={package}", f"--data={data}", f"--model={model}"]
     return subprocess.run(
-        [*command, f"--out={out}"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [*command, f"--out={out}"], cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
     )
 
 

@@ -16,7 +16,7 @@ from streaming.producer import Publisher
 @pytest.fixture
 def kafka() -> Iterator[str]:
     cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 2})
-    broker = next(iter(cluster.list_topics(timeout=10).brokers.values()))
+    broker = next(iter(cluster.list_topics(timeout=60).brokers.values()))
     yield f"kafka://{broker.host}:{broker.port}"
     cluster.flush(1)
 
@@ -56,8 +56,8 @@ def test_what_is_produced_is_in_the_lake_once_also_when_offsets_were_not_committ
 
 def _letters(url):
     reader = Consumer({"bootstrap.servers": url.removeprefix("kafka://"), "group.id": "test", "log_level": 2})
-    parts = reader.list_topics(timeout=10).topics["k.dead-letters"].partitions
+    parts = reader.list_topics(timeout=60).topics["k.dead-letters"].partitions
     reader.assign([TopicPartition("k.dead-letters", part, 0) for part in parts])
-    found = reader.consume(1, timeout=10)
+    found = reader.consume(1, timeout=60)
     reader.close()
     return [orjson.loads(message.value()) for message in found]

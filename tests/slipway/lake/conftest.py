@@ -22,11 +22,14 @@ def s3_endpoint():
         port = listening.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
+            assert server.poll() is None, "moto's server ended"
             time.sleep(0.1)
+        else:
+            pytest.fail("moto's server does not answer")
         yield f"http://127.0.0.1:{port}"
         server.terminate()
 

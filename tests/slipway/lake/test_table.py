@@ -135,7 +135,7 @@ def test_two_processes_that_append_at_once_from_the_first_version_on_lose_nothin
     for writer in writers:
         writer.stdin.write("go\n")
         writer.stdin.flush()
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(240) for writer in writers] == [0, 0]
     assert ids(table) == sorted(f"{who}-{n}-{i}" for who in "ab" for n in range(8) for i in range(5))
     assert table.version == 15
 

@@ -76,7 +76,7 @@ def test_a_store_that_fails_leaves_the_numbers_and_is_said_to_be_late(predictor,
         return opened.predict({"user_id": np.array([1])}).notes["features"]
 
     def wait_for(wanted):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while note() != wanted or opened.items.now.popular.order[0] != 8:
             assert time.monotonic() < deadline, note()
             time.sleep(0.01)

@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_in_the_middle_of_an_epoch_to_the_same_model(
         def stopping(self, step, number, rate):
             if number == {each + each // 3 * 3 + 1}:  # one step after the last checkpoint within the second epoch
                 print("here", flush=True)
-                time.sleep(60)
+                time.sleep(500)
             return learn(self, step, number, rate)
 
         loop.Learner.learn = stopping
