@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import celrules, lints, overlays, schemas, site
+from cluster import celrules, lints, overlays, schemas, site, sources
 from cluster.crds import FETCH, Definitions
 from cluster.estate import Estate
 from cluster.objects import Finding, Object
@@ -47,7 +47,9 @@ def check(names: Sequence[str], definitions: Definitions, root: Path = overlays.
     worlds = {overlay.world for overlay in asked} | {""}
     built = overlays.build_all([*asked, *(o for o in applied if o not in asked and o.world in worlds)])
     mine, others = built[: len(asked)], built[len(asked) :]
-    findings = [*site.check(root), *(() if names else overlays.read_sources(root))]
+    findings = [*site.check(root)]
+    if not names:
+        findings += [*overlays.read_sources(root), *sources.check(root)]
     for one in mine:
         findings += one.findings
     for one in others:

@@ -18,6 +18,7 @@ COMPLETED_BY_OPERATOR = ("Kafka", "KafkaNodePool")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 NOBODYS = "sha256:" + "0" * 64
 TAG = re.compile(r"[\w][\w.-]{0,127}")
+MEBIBYTE = 2**20
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -92,7 +93,7 @@ def resources(estate: Estate) -> Iterator[Broken]:
 
 @lint(
     "quantities",
-    "Requests and limits are quantities, and no request is more than its limit.",
+    "Requests and limits are quantities that a container can live with, and no request is more than its limit.",
     "write e.g. 500m, 2, 512Mi or 1Gi; raise the limit or lower the request",
 )
 def quantities(estate: Estate) -> Iterator[Broken]:
@@ -101,9 +102,13 @@ def quantities(estate: Estate) -> Iterator[Broken]:
         for kind, group in (("requests", asked), ("limits", limits)):
             for name, value in group.items():
                 try:
-                    number(value)
+                    amount = number(value)
                 except ValueError as error:
                     yield Broken(pod.owner, f"{path}.resources.{kind}.{name}", str(error))
+                    continue
+                if name in {"memory", "ephemeral-storage"} and amount < MEBIBYTE:
+                    message = f"{value} is less than a mebibyte: m is a thousandth of a byte, Mi a mebibyte"
+                    yield Broken(pod.owner, f"{path}.resources.{kind}.{name}", message)
         for name in set(asked) & set(limits):
             try:
                 if number(asked[name]) > number(limits[name]):

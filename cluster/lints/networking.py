@@ -1,7 +1,7 @@
 """Who reaches whom: Services, monitors, network policies and the addresses that settings name, against real pods."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cluster.estate import Estate, matches, words
@@ -58,6 +58,20 @@ def templates(estate: Estate) -> Iterator[Broken]:
         labels = at(thing.spec, "template.metadata.labels") or {}
         if not matches(thing.spec.get("selector"), labels):
             yield Broken(thing, "spec.selector", f"its own pods are not {words(thing.spec.get('selector'))}")
+
+
+@lint(
+    "spread-selector",
+    "What spreads a workload's pods over nodes and zones selects those pods.",
+    "make topologySpreadConstraints[].labelSelector a part of the pods' own labels",
+)
+def spreads(estate: Estate) -> Iterator[Broken]:
+    for pod in estate.my_pods():
+        for index, constraint in enumerate(listed(pod.spec, "topologySpreadConstraints")):
+            selector = at(constraint, "labelSelector")
+            if not matches(selector, pod.labels):
+                path = f"{pod.path}.topologySpreadConstraints[{index}].labelSelector"
+                yield Broken(pod.owner, path, f"its own pods are not {words(selector)}: they may all be on one node")
 
 
 @lint(
@@ -121,7 +135,7 @@ def _peer(estate: Estate, thing: Object, peer: Mapping[str, Any]) -> Iterator[st
 
 @lint(
     "policy-port",
-    "The ports that a NetworkPolicy lets in are ports of its pods.",
+    "The ports that a NetworkPolicy lets in, or out, are ports of the pods that it means.",
     "write the container's port: policies see pods, not Services",
 )
 def policy_ports(estate: Estate) -> Iterator[Broken]:
@@ -138,6 +152,31 @@ def policy_ports(estate: Estate) -> Iterator[Broken]:
                 if chosen and known and wanted is not None and last is None and wanted not in known:
                     message = f"no pod has port {wanted}; there are: {', '.join(sorted(map(str, known)))}"
                     yield Broken(thing, f"spec.ingress[{number}].ports[{index}]", message)
+    for thing in estate.of("NetworkPolicy"):
+        for number, rule in enumerate(listed(thing.spec, "egress")):
+            known = _ports_of_peers(estate, thing, listed(rule, "to"))
+            for index, port in enumerate(listed(rule, "ports")):
+                wanted = port.get("port")
+                if known and wanted is not None and port.get("endPort") is None and wanted not in known:
+                    message = f"no pod there has port {wanted}; there are: {', '.join(sorted(map(str, known)))}"
+                    yield Broken(thing, f"spec.egress[{number}].ports[{index}]", message)
+
+
+def _ports_of_peers(estate: Estate, thing: Object, peers: Iterable[Mapping[str, Any]]) -> set[str | int]:
+    """Of all pods that the peers select; empty where some of them, or their ports, cannot be known."""
+    known: set[str | int] = set()
+    for peer in peers:
+        if "ipBlock" in peer:
+            return set()
+        names = [thing.namespace]
+        if "namespaceSelector" in peer:
+            names = [n for n, labels in estate.namespaces.items() if matches(peer["namespaceSelector"], labels)]
+        for name in names:
+            chosen = _selected(estate, name, peer.get("podSelector") or {})
+            if estate.foreign(name) or any(pod.owner.kind == "InferenceService" for pod in chosen):
+                return set()
+            known |= {port for pod in chosen for port in pod.ports()}
+    return known
 
 
 @lint(

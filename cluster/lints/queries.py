@@ -21,6 +21,7 @@ from cluster.objects import at, join, listed, walk
 RUNBOOK = re.compile(r"(docs/runbooks/[\w-]+\.md)")
 # What Grafana fills in before Prometheus sees a query.
 VARIABLES = ((r"\$__(?:rate_)?interval\b|\$\{__(?:rate_)?interval\}|\$__range\b", "5m"), (r"\$\{?\w+(?::\w+)?\}?", "x"))
+NAMESPACE = re.compile(r'\bnamespace\s*(=~?)\s*"([^"]*)"')
 SEVERITIES = ("page", "ticket", "info")
 
 
@@ -68,6 +69,36 @@ def _dashboard(thing: Any, key: str, text: str) -> Iterator[Broken]:
     for path, value in walk(parsed):
         if path.endswith(".expr") and isinstance(value, str) and value and _problem(value):
             yield Broken(thing, f"{join('data', key)} {path}", _problem(value))
+
+
+@lint(
+    "series-namespace",
+    "A namespace that a rule or a dashboard asks about is there.",
+    "correct the label's value: a query for a namespace that nobody has is silent for ever",
+)
+def series_namespaces(estate: Estate) -> Iterator[Broken]:
+    for thing in estate.of("PrometheusRule"):
+        for path, rule in _rules(thing):
+            for value in _strange(estate, str(rule.get("expr", ""))):
+                yield Broken(thing, f"{path}.expr", value)
+    for thing in estate.of("ConfigMap"):
+        for key, text in (thing.document.get("data") or {}).items():
+            if key.endswith(".json") and '"panels"' in str(text):
+                for value in _strange(estate, str(text).replace('\\"', '"')):
+                    yield Broken(thing, join("data", key), value)
+
+
+def _strange(estate: Estate, query: str) -> Iterator[str]:
+    """What is wrong with each namespace that is asked for; Grafana's variables are taken as they are."""
+    for operator, value in sorted(set(NAMESPACE.findall(query))):
+        if "$" in value or not value:
+            continue
+        try:
+            there = any(re.fullmatch(value if operator == "=~" else re.escape(value), n) for n in estate.namespaces)
+        except re.error:
+            continue  # Prometheus' expressions are RE2's; promql says what is none
+        if not there:
+            yield f"there is no namespace {value}; there are: {', '.join(sorted(estate.namespaces))}"
 
 
 @lint(

@@ -4,6 +4,7 @@ What a controller makes counts (cluster/derived.py), and what others bring (clus
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from cluster.estate import Estate
@@ -12,6 +13,7 @@ from cluster.objects import Document, Object, at, listed
 from cluster.pods import Pod
 
 CLUSTER_SCOPED = ("ClusterRole", "ClusterIssuer", "ClusterSecretStore", "ClusterTriggerAuthentication")
+STORAGE = Path("terraform") / "aws" / "storage" / "main.tf"
 Reference = tuple[str, str, str | None, bool]  # path, name, key or None, optional
 
 
@@ -193,6 +195,35 @@ def secret_stores(estate: Estate) -> Iterator[Broken]:
 
 
 @lint(
+    "secret-entry",
+    "The entry of the store that an ExternalSecret reads is one that Terraform makes.",
+    "correct the key, or add it to secrets in terraform/aws/storage/main.tf",
+)
+def secret_entries(estate: Estate) -> Iterator[Broken]:
+    made = _entries(estate)
+    for thing in estate.of("ExternalSecret"):
+        for part, field in (("data", "remoteRef"), ("dataFrom", "extract")):
+            for index, entry in enumerate(listed(thing.spec, part)):
+                key = at(entry, f"{field}.key")
+                if made and key is not None and key not in made:
+                    message = f"the store has no entry {key}; it has: {', '.join(made)}"
+                    yield Broken(thing, f"spec.{part}[{index}].{field}.key", message)
+
+
+def _entries(estate: Estate) -> list[str]:
+    """[] where there is no Terraform."""
+    import hcl2
+
+    path = estate.repository / STORAGE
+    modules = hcl2.loads(path.read_text()).get("module", []) if path.is_file() else []
+    return sorted({str(name).strip('"') for module in modules for name in _secrets(module)})
+
+
+def _secrets(module: Document) -> list[Any]:
+    return next((list(body.get("secrets", [])) for body in module.values() if isinstance(body, dict)), [])
+
+
+@lint(
     "ref-namespace",
     "The namespace of each object is there.",
     "add it to the overlay that owns it; an Argo CD Application may make it (CreateNamespace=true)",
@@ -254,22 +285,3 @@ def scale_targets(estate: Estate) -> Iterator[Broken]:
                 if not estate.has(of, home, str(ref.get("name"))):
                     message = _there(estate, of, home, str(ref.get("name")))
                     yield Broken(thing, f"spec.triggers[{index}].authenticationRef", message)
-
-
-@lint(
-    "ref-kafka",
-    "Topics, users and node pools name their Kafka cluster by label, and it is there.",
-    "set the label strimzi.io/cluster to the Kafka object's name",
-)
-def kafkas(estate: Estate) -> Iterator[Broken]:
-    for thing in estate.of("KafkaTopic", "KafkaUser", "KafkaNodePool"):
-        cluster = thing.labels.get("strimzi.io/cluster", "")
-        if not estate.has("Kafka", thing.namespace, cluster):
-            yield Broken(thing, "metadata.labels", _there(estate, "Kafka", thing.namespace, cluster or "(no label)"))
-        if thing.kind == "KafkaTopic":
-            pools = [p for p in estate.all("KafkaNodePool") if p.labels.get("strimzi.io/cluster") == cluster]
-            nodes = [p for p in pools if p.namespace == thing.namespace and "broker" in listed(p.spec, "roles")]
-            count = sum(int(p.spec.get("replicas", 0)) for p in nodes)
-            if nodes and int(thing.spec.get("replicas", 1)) > count:
-                message = f"{thing.spec.get('replicas')} replicas on {count} brokers"
-                yield Broken(thing, "spec.replicas", message, "lower replicas, or raise the node pools'")

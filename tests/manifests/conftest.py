@@ -66,6 +66,9 @@ def make_repository(root: Path) -> Path:
     environments.mkdir(parents=True)
     pools = "".join(f'  {kind} = {{ kind = "{kind}", max_size = {size} }}\n' for kind, size in POOLS.items())
     (environments / "production.tfvars").write_text(f"pools = {{\n{pools}}}\n")
+    storage = root / "terraform" / "aws" / "storage"
+    storage.mkdir(parents=True)
+    (storage / "main.tf").write_text('module "storage" {\n  secrets = ["slipway"]\n}\n')
     (root / "docs" / "runbooks").mkdir(parents=True)
     (root / "docs" / "runbooks" / "rollback.md").write_text("# Rollback\n")
     return root
