@@ -107,7 +107,9 @@ def test_our_prices_have_a_source_and_a_date_and_cover_our_pools() -> None:
     assert all(price.source for price in ours.prices.values())
     assert all(re.fullmatch(r"2026(-\d\d)?" if price.sure else "unknown", price.seen) for price in ours.prices.values())
     folder = Path(__file__).parents[2] / "terraform" / "aws" / "cluster" / "environments"
-    for path in folder.glob("*.tfvars"):
+    given_to = sorted(folder.glob("*.tfvars"))
+    assert given_to
+    for path in given_to:
         import hcl2
 
         given = hcl2.loads(path.read_text())

@@ -73,5 +73,7 @@ def test_every_requirement_names_file_command_test_and_evidence():
 
 def test_every_test_that_is_named_exists():
     for row in table():
-        for target in re.findall(r"\]\((tests/[^)]+)\)", row[3]):
+        found = re.findall(r"\]\((tests/[^)]+)\)", row[3])
+        assert found, row
+        for target in found:
             assert "def test_" in (ROOT / target).read_text(), target

@@ -172,9 +172,10 @@ def test_every_make_target_and_module_exists():
 def test_every_setting_is_one():
     from slipway.settings import Settings
 
-    for page, text in TEXTS.items():
-        for name in set(re.findall(r"SLIPWAY_([A-Z0-9_]*[A-Z0-9])", text)):
-            assert name.lower() in Settings.model_fields, (page, name)
+    found = {(page, name) for page, text in TEXTS.items() for name in re.findall(r"SLIPWAY_([A-Z0-9_]*[A-Z0-9])", text)}
+    assert found
+    for page, name in found:
+        assert name.lower() in Settings.model_fields, (page, name)
 
 
 def test_the_way_back_after_a_promotion_keeps_the_bad_revision_away():

@@ -322,6 +322,7 @@ def test_traffic_is_moved_by_one_role_that_creates_and_deletes_nothing() -> None
         assert {verb for one in looking for verb in one["verbs"]} == {"get", "list", "watch"}
         assert "secrets" not in {resource for one in looking for resource in one["resources"]}
         bound = [one for name, one in found.items() if name.startswith("RoleBinding/")]
+        assert bound
         for binding in bound:
             for subject in binding["subjects"]:
                 assert subject["kind"] == "Group" or subject["namespace"] == f"slipway-{environment}"

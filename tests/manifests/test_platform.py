@@ -121,7 +121,9 @@ def test_every_repository_of_a_controller_is_allowed_and_every_version_pinned() 
     found = objects("infrastructure/controllers") + objects("infrastructure/configuration")
     project = one(found, "AppProject", "slipway-infrastructure")["spec"]
     namespaces = {d["namespace"] for d in project["destinations"]}
-    for application in (d for d in found if d["kind"] == "Application"):
+    applications = [d for d in found if d["kind"] == "Application"]
+    assert applications
+    for application in applications:
         spec = application["spec"]
         assert spec["destination"]["namespace"] in namespaces, application["metadata"]["name"]
         for source in spec.get("sources") or [spec["source"]]:

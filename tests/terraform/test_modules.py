@@ -25,6 +25,7 @@ def test_a_module_has_what_its_readers_look_for(module: str) -> None:
             "versions live in versions.tf"
         )
     declared = re.findall(r'^variable "\w+" \{\n(.*?)^\}', (folder / "variables.tf").read_text(), re.M | re.S)
+    assert declared
     assert all("description" in body and "type" in body for body in declared)
 
 

@@ -44,6 +44,7 @@ def test_a_pool_has_room_for_the_largest_pod_that_asks_for_it(environment: str, 
         if str(pool["kind"]).strip('"') == kind
         for each in pool["instance_types"]  # type: ignore[attr-defined]
     }
+    assert largest(kind)
     for pod in largest(kind):
         fits = {
             each

@@ -211,7 +211,9 @@ def test_every_module_that_is_run_exists():
 def test_every_command_of_images_exists():
     from images.__main__ import app as images
 
-    for name, words in named(".venv/bin/python", "-m", "images"):
+    found = named(".venv/bin/python", "-m", "images")
+    assert found
+    for name, words in found:
         known = get_command(images)
         if hasattr(known, "commands"):
             assert words[0] in known.commands, (name, words)
@@ -232,7 +234,7 @@ def test_every_script_is_a_script(name):
 
 
 def test_every_workflow_that_is_called_is_there():
-    for workflow in WORKFLOWS.values():
-        for job in workflow["jobs"].values():
-            if "uses" in job:
-                assert (ROOT / job["uses"].split(" ")[0]).is_file()
+    called = [job["uses"] for workflow in WORKFLOWS.values() for job in workflow["jobs"].values() if "uses" in job]
+    assert called
+    for one in called:
+        assert (ROOT / one.split(" ")[0]).is_file()

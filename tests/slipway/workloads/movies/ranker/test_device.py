@@ -34,7 +34,9 @@ def test_another_device_than_the_cpu_trains_and_resumes_as_the_cpu_does(tmp_path
     script = Path(__file__).parent / "elsewhere.py"
     ended = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    for name, run in json.loads(ended.stdout.splitlines()[-1]).items():
+    runs = json.loads(ended.stdout.splitlines()[-1])
+    assert runs
+    for name, run in runs.items():
         near, far = run["losses"]
         assert far == pytest.approx(near, rel=1e-6), name
         assert run["ndcg"][0] == pytest.approx(run["ndcg"][1]), name
