@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli import cluster as kubeflow
 from cli import data as lake
@@ -25,7 +26,7 @@ from cli.options import Runner
 from cli.stage import stage
 from cli.tune import tune
 from slipway import config, workload
-from slipway.errors import ConfigError, SlipwayError
+from slipway.errors import REFUSALS, ConfigError, SlipwayError
 from slipway.settings import settings
 
 HELP = """From raw events to an answered KServe request: one definition, on a laptop and on a cluster.
@@ -262,16 +263,28 @@ helptext.flow(app)
 
 
 def main() -> None:
-    """Every error on purpose is two lines, never a traceback."""
+    """Every error on purpose is two lines, never a traceback; so is what the machine refuses."""
     try:
         app()
     except SlipwayError as error:
-        Console(stderr=True).print(f"[bold red]error:[/bold red] {error.message}", highlight=False, soft_wrap=True)
-        if error.remedy:
-            Console(stderr=True).print(f"  [bold]→[/bold] {error.remedy}", highlight=False, soft_wrap=True)
+        _tell(error.message, error.remedy)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        _tell(
+            f"{error.strerror}: {error.filename or 'while writing'}", "check the path, its rights and its disk's space"
+        )
         sys.exit(1)
     except SystemExit as ended:
         if ended.code == exits.INTERRUPTED and not isinstance(ended, kubeflow.LeftError):
             # Typer turns Ctrl-C into it, and says nothing
             Console(stderr=True).print("\ninterrupted; run the same command again to go on where it was")
         raise
+
+
+def _tell(message: str, remedy: str) -> None:
+    console = Console(stderr=True)
+    console.print(f"[bold red]error:[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
+    if remedy:
+        console.print(f"  [bold]→[/bold] {escape(remedy)}", highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-from slipway.errors import SlipwayError
+from slipway.errors import REFUSALS, SlipwayError
 from slipway.workload import Progress
 
 PREFIX = "::slipway:: "
@@ -37,7 +37,9 @@ def step(name: str) -> Iterator[Progress]:
         sys.exit(130)
     except Exception as error:
         traceback.print_exc(file=sys.stdout)
-        emit("error", step=name, message=f"{type(error).__name__}: {error}", remedy="this is a bug: see the log")
+        refused = isinstance(error, OSError) and error.errno in REFUSALS
+        remedy = "check the path, its rights and its disk's space" if refused else "this is a bug: see the log"
+        emit("error", step=name, message=f"{type(error).__name__}: {error}", remedy=remedy)
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)

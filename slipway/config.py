@@ -71,7 +71,12 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         path, equals, value = assignment.partition("=")
         if not equals or not all(path.split(".")):
             raise ConfigError(f"{assignment!r} is no assignment", "write section.key=value, as in train.epochs=3")
-        nested: Any = yaml.safe_load(value)
+        try:
+            nested: Any = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"{assignment!r} has no value that YAML can read", "quote it, or close its brackets, as in key=[1, 2]"
+            ) from error
         for key in reversed(path.split(".")):
             nested = {key: nested}
         overrides = merge(overrides, nested)

@@ -35,7 +35,11 @@ SlipwayError
     └── BusyError              another run holds the same home
 """
 
+import errno
 from pathlib import Path
+
+REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR})
+"""Of an OSError: the machine's word, no mistake of ours."""
 
 
 class SlipwayError(Exception):

@@ -15,7 +15,7 @@ from slipway.errors import ConfigError
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     home: Path = Field(Path(".slipway"), description="folder of this laptop's state: objects, runs, logs, sockets")
     store_uri: str = Field("", description="objects: file:///… or s3://bucket/prefix; default <home>/objects")
@@ -89,7 +89,16 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
+        if home.exists() and not home.is_dir():
+            raise ValueError(f"{home} is no folder")
         return home.expanduser().absolute()
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _anchored(cls, uri: str) -> str:
+        """A file means the same for every process, wherever it stands."""
+        path = uri.removeprefix("sqlite:///")
+        return f"sqlite:///{Path(path).expanduser().absolute()}" if path not in ("", uri) else uri
 
     @model_validator(mode="after")
     def _keyed(self) -> "Settings":

@@ -205,7 +205,7 @@ class S3Store:
 def store(uri: str, endpoint_url: str | None = None) -> ObjectStore:
     """Raises StorageError for a scheme that is neither file:// nor s3://."""
     parts = urlsplit(uri)
-    if parts.scheme == "file" and parts.path:
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
         return FolderStore(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
         return S3Store(parts.netloc, parts.path, endpoint_url)

@@ -15,6 +15,8 @@ from slipway.errors import TrackingError
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# A minute of silence where nobody listens, and no more than that; MLflow's own seven tries are four and a half.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database would be told in two lines of a first run
 
 import mlflow
@@ -45,7 +47,7 @@ class Tracker:
 
     def __init__(self, uri: str, experiment: str) -> None:
         if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            _folder(Path(uri.removeprefix("sqlite:///")))
         self.uri = uri
         try:
             self.client = mlflow.MlflowClient(uri, registry_uri=uri)
@@ -240,6 +242,18 @@ class Run:
             self.tracker.client.set_terminated(self.id, status)
         except MlflowException as error:
             raise _tracking_error(self.tracker.uri, error) from error
+
+
+def _folder(database: Path) -> None:
+    """What SQLite would try again for minutes is told at once."""
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrackingError(
+            f"{database.parent} cannot be a folder: {error.strerror}", "check SLIPWAY_TRACKING_URI"
+        ) from error
+    if database.is_dir():
+        raise TrackingError(f"{database} is a folder, not a database", "check SLIPWAY_TRACKING_URI")
 
 
 def _tracking_error(uri: str, error: Exception) -> TrackingError:

@@ -181,6 +181,7 @@ def _logged(stream: TextIO) -> Iterator[None]:
 def _step_environment(env: Settings, name: str, kubeconfig: Path | None) -> dict[str, str]:
     variables = {
         "SLIPWAY_HOME": str(env.home),
+        "SLIPWAY_TRACKING_URI": env.tracking,
         "SLIPWAY_GIT_COMMIT": fingerprint.git_commit(),
         "SLIPWAY_PIPELINE_RUN": name,
         "PYTHONUNBUFFERED": "1",  # a step's events must arrive while it runs

@@ -22,7 +22,7 @@ def slipway(tmp_path):
         env = {**os.environ, "SLIPWAY_HOME": str(tmp_path / "home"), "COLUMNS": "200", "NO_COLOR": "1", **variables}
         script = Path(sys.executable).with_name("slipway")
         return subprocess.run(
-            [script, *words], check=False, capture_output=True, text=True, env=env, timeout=120, cwd=tmp_path
+            [script, *words], check=False, capture_output=True, text=True, env=env, timeout=400, cwd=tmp_path
         )
 
     return call
@@ -59,6 +59,8 @@ def test_prose_flows_and_examples_keep_their_lines():
         (["run", "--workload", "music"], "choose one of: movies"),
         (["run", "--set", "train.epoch=3"], "train.epoch: Extra inputs are not permitted"),
         (["run", "--set", "epochs"], "write section.key=value"),
+        (["run", "--set", "train.epochs=["], "no value that YAML can read"),
+        (["run", "--set", "[/bold]"], "'[/bold]' is no assignment"),
         (["run", "--no-deploy", "--data", "nowhere"], "there is no folder"),
         (["run", "--no-deploy", "--data", "empty"], "u.data"),
         (["run", "--no-deploy", "--data", "lake:shop@3"], "ingest something first"),

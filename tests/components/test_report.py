@@ -1,5 +1,6 @@
 """A step ends with one clear line, whatever happened inside it."""
 
+import errno
 import json
 
 import pytest
@@ -37,6 +38,12 @@ def test_a_bug_keeps_its_traceback_in_the_log(capsys):
     assert ended.value.code == 1
     assert "Traceback" in out
     assert "bug" in seen[-1]["remedy"]
+
+
+def test_a_full_disk_is_no_bug(capsys):
+    with pytest.raises(SystemExit), step("ingest"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "space" in events(capsys)[0][-1]["remedy"]
 
 
 def test_an_interrupt_says_how_to_go_on(capsys):

@@ -27,6 +27,27 @@ def test_a_relative_home_is_fixed_at_the_first_reading(monkeypatch, tmp_path):
     assert Settings().home == tmp_path / ".slipway"
 
 
+def test_a_database_is_the_same_file_wherever_a_process_stands(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert Settings(tracking_uri="sqlite:///mlflow.db").tracking == f"sqlite:///{tmp_path}/mlflow.db"
+    assert Settings(tracking_uri="sqlite:////x/mlflow.db").tracking == "sqlite:////x/mlflow.db"
+
+
+def test_an_empty_variable_is_none(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "DATA_SET", "CAPTURE_SPOOL", "TRIGGER_TOKEN", "EVENTS_URL"):
+        monkeypatch.setenv(f"SLIPWAY_{name}", "")
+    assert Settings().home == tmp_path / ".slipway"
+    assert not Settings().captures
+
+
+def test_a_home_that_is_a_file_is_told(monkeypatch, tmp_path):
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / "home"))
+    with pytest.raises(ConfigError, match="is no folder"):
+        settings()
+
+
 def test_the_cluster_overrides(monkeypatch):
     monkeypatch.setenv("SLIPWAY_STORE_URI", "s3://bucket/prefix")
     monkeypatch.setenv("SLIPWAY_TRACKING_URI", "http://mlflow:5000")

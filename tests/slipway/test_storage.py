@@ -102,7 +102,7 @@ def test_a_failed_write_leaves_no_draft(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
 
 
-@pytest.mark.parametrize("uri", ["", "folder", "file://", "s3://", "http://x/y", "minio://b"])
+@pytest.mark.parametrize("uri", ["", "folder", "file://", "file://tmp/x", "file:x", "s3://", "http://x/y", "minio://b"])
 def test_other_uris_are_refused_with_the_remedy(uri):
     with pytest.raises(StorageError, match="file:///folder or s3://bucket/prefix"):
         storage.store(uri)

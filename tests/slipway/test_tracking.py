@@ -83,3 +83,11 @@ def test_an_unreachable_server_is_a_clear_error(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError, match="SLIPWAY_TRACKING_URI"):
         Tracker("http://127.0.0.1:9", "movies")
+
+
+def test_a_place_where_no_database_can_be_is_told_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TrackingError, match="cannot be a folder"):
+        Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", "movies")
+    with pytest.raises(TrackingError, match="is a folder, not a database"):
+        Tracker(f"sqlite:///{tmp_path}", "movies")
