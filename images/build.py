@@ -50,6 +50,10 @@ def build(image: Image, base: str, source: str, progress: Progress, *, anew: boo
     engine.program("podman")
     engine.program("buildah")
     locks.check()
+    if not base.strip():  # a variable of CI that is not set
+        raise ImageError(
+            "--base names no image", "name one: --base python:3.11-slim-bookworm; or leave it out for ours"
+        )
     here = base.startswith(f"{LOCAL}/")
     if here and engine.inspect(base) is None:
         remedy = "make it: python -m images base" if base == bases.TAG else "build or import it first: podman images"

@@ -352,6 +352,8 @@ def test_a_base_that_is_not_there_is_named_with_what_makes_it(base_image):
     with pytest.raises(ImageError, match="no base image localhost/nobody-made-this:1") as failed:
         builder.build(serving, "localhost/nobody-made-this:1", "", lambda *_: None)
     assert "python:3.11-slim-bookworm" in failed.value.remedy
+    with pytest.raises(ImageError, match="--base names no image"):
+        builder.build(serving, "", "", lambda *_: None)
 
 
 def test_a_changed_lock_is_refused_before_anything_is_built(base_image, tmp_path, monkeypatch):

@@ -238,3 +238,54 @@ def test_every_workflow_that_is_called_is_there():
     assert called
     for one in called:
         assert (ROOT / one.split(" ")[0]).is_file()
+
+
+# What is not set is told by its name, before anything is built or proposed
+
+
+GOOD = dict.fromkeys(("BASE_IMAGE", "CUDA_BASE_IMAGE", "SCANNER_IMAGE"), "python@sha256:1")
+GOOD |= {"REGISTRY": "registry.example.com/slipway"}
+
+
+def script(name, step):
+    return next(s["run"] for s in steps(WORKFLOWS[name]) if s.get("name") == step)
+
+
+def told(text, environment, folder):
+    """Run as GitHub does; an empty variable is one that is not set."""
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text]
+    run = subprocess.run(
+        command, cwd=folder, env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, text=True, check=False
+    )
+    return run.returncode, run.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BASE_IMAGE", ""),
+        ("CUDA_BASE_IMAGE", "nvidia/cuda:13.0.2"),
+        ("SCANNER_IMAGE", "a b; exit 0"),
+        ("REGISTRY", ""),
+        ("REGISTRY", "registry.example.com"),
+        ("REGISTRY", "https://registry.example.com/slipway"),
+    ],
+)
+def test_delivery_says_which_variable_is_not_set(name, value, tmp_path):
+    text = script("delivery.yaml", "What has to be set, before anything is built")
+    assert told(text, GOOD, tmp_path) == (0, "")
+    code, said = told(text, GOOD | {name: value}, tmp_path)
+    assert (code, f"::error::the variable {name} must" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "variable", "says"),
+    [
+        ("delivery.yaml", "Write the digests and commit them", "DIGESTS", "no digests came"),
+        ("promotion.yaml", "Open the pull request", "SLIPWAY_TRACKING_URI", "SLIPWAY_TRACKING_URI"),
+    ],
+)
+def test_nothing_is_no_success(name, step, variable, says, tmp_path):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    code, said = told(script(name, step), {variable: ""}, tmp_path)
+    assert (code, says in said) == (1, True), said
