@@ -24,7 +24,15 @@ READY = 60.0  # seconds that `up` waits for what was deployed before; a server i
 
 
 def up(env: Settings, say: Callable[[str], None]) -> None:
-    """Start the stack and wait until its services are ready, or until that takes too long: status tells which."""
+    """Start the stack and wait until its services are ready, or until that takes too long: status tells which.
+
+    Raises ServingError where it runs already with other settings, which would go unheard.
+    """
+    if other := stack.unlike(env):
+        raise ServingError(
+            f"the embedded KServe of {env.home} already runs, and was started with another {', '.join(other)}",
+            "stop it first: slipway down",
+        )
     stack.up(env)
     deadline = time.monotonic() + READY
     while waiting := [s.name for s in stack.status(env)[1] if s.ready != "True"]:

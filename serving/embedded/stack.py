@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
+from pydantic import TypeAdapter, ValidationError
 
 from serving.embedded.adoption import envoy_lives
 from serving.embedded.process import reap, started
@@ -32,6 +34,8 @@ __all__ = ["Revision", "Service", "Stack", "down", "kubeconfig", "revisions", "s
 SERVICES = "/apis/serving.kserve.io/v1beta1/inferenceservices"
 METRICS = "/apis/metrics.slipway.dev/v1"
 UP = 60.0  # seconds to wait for the API and the ingress; quiet machines need 2
+# Settings of the ingress and of the model servers, which both read them when they start.
+AT_START = ("budget_", "capture", "data_set", "edge_", "events_url", "feature_store", "http_host", "rate_limit", "tls_")
 DOWN = 30.0  # seconds for every server to finish before it is killed
 
 
@@ -130,6 +134,26 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if told:
         raise KeyboardInterrupt
+
+
+def unlike(settings: Settings) -> list[str]:
+    """The variables that this process was given and the one that runs was not: it keeps what it was started with."""
+    try:
+        given = psutil.Process(find(settings).pid).environ()
+    except (NotRunningError, psutil.Error):
+        return []
+    found = []
+    for name in sorted(settings.model_fields_set):
+        field, variable = Settings.model_fields[name], f"SLIPWAY_{name.upper()}"
+        if not name.startswith(AT_START):
+            continue
+        # Where answers are captured depends on whether it is set at all.
+        theirs = given.get(variable, None if name == "events_url" else field.default)
+        with contextlib.suppress(ValidationError):
+            theirs = TypeAdapter(field.annotation).validate_python(theirs)
+        if theirs != getattr(settings, name):
+            found.append(variable)
+    return found
 
 
 def down(settings: Settings) -> bool:

@@ -68,6 +68,10 @@ def test_two_ups_at_once_are_one(embedded: Any) -> None:
     assert found[0] == found[1]
     assert embedded.up() == found[0]
     assert len(embedded.processes()) == 2
+    assert stack.unlike(embedded.settings) == []
+    told = {"rate_limit": 5, "edge_token": "a-token-of-sixteen", "events_url": "redis://127.0.0.1:6379/0"}
+    unheard = stack.unlike(embedded.settings.model_copy(update=told))
+    assert unheard == ["SLIPWAY_EDGE_TOKEN", "SLIPWAY_EVENTS_URL", "SLIPWAY_RATE_LIMIT"]
     other = embedded.settings.model_copy(update={"http_port": embedded.settings.http_port + 1})
     with pytest.raises(ServingError, match="already runs on ports"):
         stack.up(other)
