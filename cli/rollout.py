@@ -205,8 +205,8 @@ def _console() -> Console:
 
 def _kubeconfig(env: Settings) -> Path | None:
     """Where kubectl looks, when it was told where; else the embedded KServe. Raises NotRunningError."""
-    if "KUBECONFIG" in os.environ:
-        return Path(os.environ["KUBECONFIG"])
+    if told := os.environ.get("KUBECONFIG"):  # empty is what $(slipway kubeconfig) leaves where it failed
+        return Path(told)
     if env.prometheus_url:  # a cluster: the default kubeconfig, or the pod's service account
         return None
     from serving.embedded import stack

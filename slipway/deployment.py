@@ -166,10 +166,19 @@ def _client(kubeconfig: Path | None) -> Any:
             config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         else:
             config.load_config(client_configuration=configuration)
-    except (config.ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError, LookupError) as error:
+    except (
+        config.ConfigException,
+        yaml.YAMLError,
+        OSError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        ValueError,
+    ) as error:
         # The client takes a file that is YAML but no kubeconfig apart with a TypeError.
+        where = f" in {kubeconfig}" if kubeconfig else ""
         raise ServingError(
-            f"there is no Kubernetes API to deploy to: {error}",
+            f"there is no Kubernetes API to deploy to{where}: {error}",
             "start the embedded KServe with: slipway up, or set KUBECONFIG",
         ) from error
     if urlsplit(configuration.host).hostname in ("127.0.0.1", "localhost"):

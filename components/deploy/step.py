@@ -29,7 +29,7 @@ def run(workload_name: str, package_uri: str, run_id: str) -> str:
 
 
 def places(env: Settings, workload_name: str, every: float = 5.0) -> Places:
-    kubeconfig = Path(os.environ["KUBECONFIG"]) if "KUBECONFIG" in os.environ else None
+    kubeconfig = Path(told) if (told := os.environ.get("KUBECONFIG")) else None
     return launch.places(env, workload_name, kubeconfig, every)
 
 

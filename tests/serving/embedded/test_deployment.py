@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from cli import rollout
 from serving.embedded import stack
 from slipway.deployment import address, apply, wait_ready
-from slipway.errors import NotReadyError, ServingError
+from slipway.errors import NotReadyError, NotRunningError, ServingError
+from slipway.settings import settings
 
 
 def test_an_api_that_is_down_is_named_with_its_remedy(embedded: Any) -> None:
@@ -16,13 +19,21 @@ def test_an_api_that_is_down_is_named_with_its_remedy(embedded: Any) -> None:
     assert str(embedded.settings.api_port) in error.value.message
 
 
-@pytest.mark.parametrize("text", [None, "", "nonsense", "clusters: []"])
+@pytest.mark.parametrize("text", [None, "", "nonsense", "clusters: []", "\xff\x7f"])
 def test_a_kubeconfig_that_cannot_be_used(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "kubeconfig"
     if text is not None:
-        path.write_text(text)
-    with pytest.raises(ServingError, match="no Kubernetes API to deploy to"):
+        path.write_text(text, "latin-1")
+    with pytest.raises(ServingError, match=r"no Kubernetes API to deploy to in .*kubeconfig"):
         wait_ready("movies", "default", 1, path)
+
+
+def test_an_empty_kubeconfig_is_none(embedded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", str(embedded.settings.home))
+    monkeypatch.setenv("KUBECONFIG", "")
+    settings.cache_clear()
+    assert isinstance(CliRunner().invoke(rollout.app, ["status"]).exception, NotRunningError)
+    settings.cache_clear()
 
 
 def test_an_absent_service_is_said(serving: Any) -> None:
