@@ -76,6 +76,8 @@ def check(
         highlight=False,
         soft_wrap=True,
     )
+    if not report.lints:
+        console.print("the lints wait until everything is built: they look for names in all of it")
     for finding, reason in report.waived:
         line = f"waived: {finding.check} {finding.object} {finding.path}: {reason}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)

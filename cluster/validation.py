@@ -23,7 +23,10 @@ from slipway.errors import ConfigError
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at and what was found; objects are those of the overlays that were asked for."""
+    """What was looked at and what was found; objects are those of the overlays that were asked for.
+
+    lints: 0 where none could be asked, since something was not built.
+    """
 
     overlays: tuple[Overlay, ...]
     objects: tuple[Object, ...]
@@ -70,8 +73,11 @@ def check(names: Sequence[str], definitions: Definitions, root: Path = overlays.
             celrules.check(thing, held, rules)
     findings += rules.findings
     waived: list[tuple[Finding, str]] = []
+    unbuilt, looked = {one.overlay.name for one in built if one.findings}, 0
     for part in estates(built, asked, root.parent):
-        linted = lints.run(part)
+        if unbuilt.intersection(part.folders):  # everything in it would be missed everywhere: pages of consequences
+            continue
+        linted, looked = lints.run(part), len(lints.ALL)
         findings += linted.findings
         waived += linted.waived
     return Report(
@@ -79,7 +85,7 @@ def check(names: Sequence[str], definitions: Definitions, root: Path = overlays.
         things,
         unvalidated,
         rules,
-        len(lints.ALL),
+        looked,
         tuple(waived),
         tuple(sorted(set(findings))),
         time.perf_counter() - begin,

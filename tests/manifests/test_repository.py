@@ -102,6 +102,14 @@ def test_a_mistake_in_production_is_refused(name, copied, definitions) -> None:
 
 
 @pytest.mark.slow
+def test_what_is_not_built_is_told_without_all_that_follows_from_it(copied: Path, definitions) -> None:
+    change("streams/kafka/topics.yaml", "name: production.feedback", "name: production.events")(copied)
+    report = validation.check(["apps/production"], definitions, copied)
+    assert {(f.check, f.overlay) for f in report.findings} == {("build", "streams")}
+    assert report.lints == 0
+
+
+@pytest.mark.slow
 def test_the_command_shows_all_and_exits_with_1_on_a_finding(copied: Path, crds: Path, tmp_path, monkeypatch) -> None:
     from slipway.settings import settings
 
