@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli import options
-from slipway import config
+from slipway import config, storage
 from slipway.duration import seconds
 from slipway.errors import ConfigError
 from slipway.settings import settings
@@ -70,15 +70,21 @@ def experiment(
     from slipway.tracking import Tracker
 
     env, about = settings(), machine()
-    inputs = Inputs.named(workload_name, profile, config.parse_assignments(assignments or []), data, env)
+    overrides = config.parse_assignments(assignments or [])
+    if others := sorted(overrides.keys() - {"simulate", "ingest"}):
+        raise ConfigError(
+            f"an experiment says itself how it trains: {', '.join(others)} cannot be set",
+            "set only how the data are simulated and read: simulate.… and ingest.…",
+        )
+    inputs = Inputs.named(workload_name, profile, overrides, data, env)
     params: dict[str, Any] = {"data": inputs.shown, "data_version": inputs.version, "budget": limit, "seed": seed}
     folder = env.home / "experiments" / f"{name}-{_hash([workload_name, params])}"
-    if fresh:
-        shutil.rmtree(folder, ignore_errors=True)
-    scratch = folder / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    needs_data = getattr(chosen, "NEEDS_DATA", True)
-    with bar(console) as progress:
+    scratch, needs_data = folder / "scratch", getattr(chosen, "NEEDS_DATA", True)
+    lock = folder.with_name(f"{folder.name}.lock")
+    with storage.held(lock, f"experiment {name!r} with these data, budget and seed"), bar(console) as progress:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        scratch.mkdir(parents=True, exist_ok=True)
         read = inputs.ingested(progress) if needs_data else scratch
         tracker = Tracker(env.tracking, f"{workload_name}-experiments")
         memory = Memory.open(folder, tracker, name, git_commit(), params)
@@ -91,7 +97,7 @@ def experiment(
             for path in (written, written.with_suffix(".json"), *sorted(out.glob(f"{name}-*.svg"))):
                 memory.run.log_files(path)
             memory.run.finish()
-    shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     _show(console, findings)
     console.print(f"Page      {written}", soft_wrap=True, highlight=False)
     console.print(f"MLflow    run {memory.run.id} in {env.tracking}", soft_wrap=True, highlight=False)

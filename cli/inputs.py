@@ -43,8 +43,13 @@ class Inputs:
     def ingested(self, progress: Progress) -> Path:
         """The data set's folder; ingested now, whole or not at all, unless it was before."""
         data = self.folder / "data"
-        if (self.folder / COUNTS).exists():
-            return data
+        # Two commands at once need the same: the second waits, and finds it there.
+        with storage.held(self.folder.with_name(f"{self.folder.name}.lock"), "an ingestion", wait=True):
+            if not (self.folder / COUNTS).exists():
+                self._ingest(data, progress)
+        return data
+
+    def _ingest(self, data: Path, progress: Progress) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         if is_reference(self.data):
             read = Reference.parse(self.data, "")
@@ -53,7 +58,6 @@ class Inputs:
             with source_files(self.workload, self.config, self.data, progress) as source:
                 counts = self.workload.ingest(source, data, self.config, progress)
         storage.write_atomically(self.folder / COUNTS, json.dumps(counts) + "\n")
-        return data
 
     @property
     def shown(self) -> str:

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cli import options
-from slipway import config, workload
+from slipway import config, storage, workload
 from slipway.duration import seconds
 from slipway.errors import ConfigError
 from slipway.settings import Settings, settings
@@ -105,7 +105,8 @@ def tune(
         )
     )
     target = out or workload.folder(study.plan.workload) / "profiles" / "tuned.yaml"
-    _search(console, env, study, concurrency, target)
+    with storage.held(study.folder / "lock", f"study {study.plan.name!r}"):
+        _search(console, env, study, concurrency, target)
 
 
 def _begun(
@@ -203,8 +204,6 @@ def _search(console: Console, env: Settings, study: "Study", concurrency: int, t
 
 
 def _run(tracker: "Tracker", study: "Study") -> "Run":
-    from slipway import storage
-
     plan, place = study.plan, study.folder / "mlflow_run"
     if place.exists():
         return tracker.resume(place.read_text())

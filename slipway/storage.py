@@ -5,6 +5,7 @@ beside and renaming. A tree is complete when the list of its hashes, `<uri>.sha2
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import stat
@@ -271,3 +272,18 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part")
     draft.write_bytes(data.encode() if isinstance(data, str) else data)
     draft.replace(path)
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """One process of this machine at a time; a killed one holds nothing. what: as a person calls it.
+
+    Raises StorageError when another one holds it, unless it is waited for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(f"{what} is at work in another process", "wait for it, or end it first") from error
+        yield

@@ -59,6 +59,9 @@ def test_experiments_are_listed_and_an_unknown_one_is_refused(call):
     ended = call("experiment", "strategy")
     assert isinstance(ended.exception, ConfigError)
     assert "strategies" in ended.exception.remedy
+    ended = call("experiment", "strategies", "--set", "train.epochs=3")
+    assert isinstance(ended.exception, ConfigError)
+    assert "train cannot be set" in ended.exception.message
 
 
 def test_an_experiment_leaves_a_page_and_measures_nothing_twice(call, tmp_path, monkeypatch):
@@ -66,6 +69,8 @@ def test_an_experiment_leaves_a_page_and_measures_nothing_twice(call, tmp_path, 
 
     def run(context):
         figures = context.remember("one", lambda: measured.append(context.seed) or {"x": context.budget})
+        again = call("experiment", "tiny", "--budget", "5", "--seed", "7", "--out", "pages")
+        assert "at work in another process" in again.exception.message
         return Findings("Tiny", "Is it?", ("arm", "x"), [["one", figures["x"]]])
 
     monkeypatch.setattr(catalogue, "load", lambda *_: SimpleNamespace(NEEDS_DATA=False, run=run))

@@ -128,3 +128,15 @@ def test_a_tree_writes_nothing_outside_its_folder(name: str, tmp_path: Path) -> 
         storage.get_tree(place.as_uri(), tmp_path / "here" / "tree")
     assert not outside.exists()
     assert not list((tmp_path / "here").iterdir())
+
+
+def test_what_one_process_holds_another_is_refused(tmp_path: Path) -> None:
+    place, what = tmp_path / "x" / "lock", "study 'a'"
+    with (  # a handle of its own, as another process has
+        storage.held(place, what),
+        pytest.raises(StorageError, match="study 'a' is at work in another process"),
+        storage.held(place, what),
+    ):
+        pytest.fail("two at once")
+    with storage.held(place, what):
+        pass
