@@ -24,11 +24,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from components.stage import service, step
-from components.stage.verdict import Verdict
+from components.stage.verdict import RefusedError, Verdict
 from load_tests import slo
 from serving.embedded import stack
 from slipway import storage
-from slipway.errors import NotRunningError, SlipwayError, StagingError
+from slipway.errors import NotRunningError, SlipwayError
 from slipway.package import MANIFEST, Package
 from slipway.settings import settings
 
@@ -86,7 +86,6 @@ def stage(package: Package, slo_name: str, name: str, out: Path) -> Verdict:
     uri = f"{env.store}/packages/{package.manifest.workload}/{package.version}"
     if not storage.is_complete(uri, env.s3_endpoint_url):
         storage.put_tree(package.folder, uri, env.s3_endpoint_url)
-    seen: list[Verdict] = []
     said = ""
 
     def progress(what: str, share: float, _: object) -> None:
@@ -99,12 +98,14 @@ def stage(package: Package, slo_name: str, name: str, out: Path) -> Verdict:
         package.manifest, name=package.manifest.workload, package_uri=uri, image=env.serving_image
     )
     wanted[0]["spec"]["containers"][0]["env"] += [{"name": name, "value": "10000"} for name in LIFTED]
-    with contextlib.suppress(StagingError):
-        step.stage(package.manifest.workload, uri, "", slo_name, progress, out=out, wanted=wanted, show=seen)
+    try:
+        verdict = step.stage(package.manifest.workload, uri, "", slo_name, progress, out=out, wanted=wanted)
+    except RefusedError as refused:
+        verdict = refused.verdict
     for picture in ("latency", "rate"):
         if (out / f"{picture}.png").exists():
             shutil.copyfile(out / f"{picture}.png", EVIDENCE / f"staging-{name}-{picture}.png")
-    return seen[0]
+    return verdict
 
 
 def table(verdict: Verdict) -> list[str]:

@@ -40,17 +40,18 @@ def stage(
       slipway stage --slo my-slo.yaml --out report --keep
     """
     from components.stage import step
+    from components.stage.verdict import RefusedError
     from load_tests import slo
     from serving.embedded import stack
 
     env, console = settings(), Console()
     slo.read(slo_name)  # refuse a misspelt file before anything is asked or started
     workload_name, uri, run_id = find(package, env)
-    if "KUBECONFIG" not in os.environ:
+    if not os.environ.get("KUBECONFIG"):
         with console.status("starting the embedded KServe"):
             stack.up(env)
         os.environ["KUBECONFIG"] = str(stack.kubeconfig(env))
-    seen: list[Verdict] = []
+    remove = f"kubectl delete isvc {workload_name} -n {env.staging_namespace}" if keep else ""
     columns = (SpinnerColumn(), BarColumn(28), TimeElapsedColumn(), TextColumn("{task.description}"))
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -59,12 +60,11 @@ def stage(
             def shown(what: str, share: float, metrics: object) -> None:
                 bar.update(task, completed=share, description=escape(f"{what} {_figures(metrics)}".strip()))
 
-            step.stage(workload_name, uri, run_id, slo_name, shown, keep=keep, out=out, show=seen)
-    finally:
-        for verdict in seen:
-            show(console, verdict)
-    if keep:
-        console.print(f"kept: {seen[0].url}; remove it with kubectl delete isvc {workload_name} -n staging")
+            verdict = step.stage(workload_name, uri, run_id, slo_name, shown, keep=keep, out=out)
+    except RefusedError as refused:
+        show(console, refused.verdict, remove)
+        raise
+    show(console, verdict, remove)
 
 
 def find(package: str, env: Settings) -> tuple[str, str, str]:
@@ -86,7 +86,8 @@ def find(package: str, env: Settings) -> tuple[str, str, str]:
     return manifest.workload, package, ""
 
 
-def show(console: Console, verdict: "Verdict") -> None:
+def show(console: Console, verdict: "Verdict", remove: str = "") -> None:
+    """remove: the command that removes what was kept."""
     checks = Table("", "check", "what was found", title="Integration suite", title_justify="left")
     for finding in verdict.findings:
         checks.add_row(MARKS[finding.result], finding.name, escape(finding.detail))
@@ -104,6 +105,8 @@ def show(console: Console, verdict: "Verdict") -> None:
         console.print(held)
     word = "[green]passed[/green]" if verdict.passed else "[red]refused[/red]"
     console.print(f"Package {verdict.package} {word} in {verdict.seconds:.0f} s", highlight=False)
+    if remove:
+        console.print(f"kept: {verdict.url}; remove it with {remove}", highlight=False, soft_wrap=True)
 
 
 def _figures(metrics: object) -> str:

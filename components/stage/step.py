@@ -11,12 +11,12 @@ from pathlib import Path
 from components.report import emit, step
 from components.stage import service, suite
 from components.stage.endpoint import Endpoint
-from components.stage.verdict import Verdict
+from components.stage.verdict import RefusedError, Verdict
 from load_tests import run as load
 from load_tests import slo
 from slipway import storage
 from slipway.deployment import Services
-from slipway.errors import AbsentError, ConfigError, NotReadyError, StagingError
+from slipway.errors import AbsentError, ConfigError, NotReadyError
 from slipway.inferenceservice import Document
 from slipway.package import Package
 from slipway.settings import Settings, settings
@@ -30,7 +30,7 @@ TAG_LENGTH = 5_000  # MLflow's limit
 def run(workload_name: str, package_uri: str, run_id: str, slo_name: str = "demo", report: Path | None = None) -> str:
     """Returns the package's URI; "" as SLO tries nothing.
 
-    Raises StagingError for a build that does not hold; the report is written before.
+    Raises RefusedError for a build that does not hold; the report is written before.
     """
     with step("stage") as progress:
         if not slo_name:
@@ -51,20 +51,20 @@ def stage(
     report: Path | None = None,
     out: Path | None = None,
     wanted: Sequence[Document] | None = None,
-    show: list[Verdict] | None = None,
 ) -> Verdict:
     """Deploy, try, load, log to the MLflow run (none where run_id is ""), remove.
 
     out: a new folder for everything that is logged; by default a temporary one. report: where its page goes as well.
-    wanted: the documents to apply instead of those that render the package. show: gets the verdict, also a refusal.
-    Raises StagingError naming what was broken, ConfigError for an SLO that cannot be used, before anything is started.
+    wanted: the documents to apply instead of those that render the package.
+    Raises RefusedError with the verdict, StagingError while another staging goes on, ConfigError for an SLO that cannot
+    be used, before anything is started.
     """
     began, env = time.monotonic(), settings()
     chosen = slo.read(slo_name)
-    kubeconfig = Path(os.environ["KUBECONFIG"]) if "KUBECONFIG" in os.environ else None
+    kubeconfig = Path(told) if (told := os.environ.get("KUBECONFIG")) else None
     with tempfile.TemporaryDirectory(prefix="slipway-stage-") as scratch:
         progress("fetching the package", 0.0, {})
-        folder, out = Path(scratch) / "package", out or Path(scratch) / FOLDER
+        folder, kept, out = Path(scratch) / "package", out, out or Path(scratch) / FOLDER
         storage.get_tree(package_uri, folder, env.s3_endpoint_url)
         package = Package.open(folder)
         try:
@@ -99,8 +99,6 @@ def stage(
             url, loaded = "", None
         verdict = Verdict(package.version, url, chosen.name, findings, loaded, time.monotonic() - began)
         page = verdict.write(out)
-        if show is not None:
-            show.append(verdict)
         if report is not None:
             shutil.copyfile(page, report)
         if run_id:
@@ -110,11 +108,8 @@ def stage(
             tracked.log(metrics=verdict.metrics(), tags=tags | {"staging_reason": reason or "every check held"})
             tracked.log_files(out, FOLDER)
         if not verdict.passed:
-            raise StagingError(
-                package.version,
-                verdict.broken,
-                f"see report.html in {FOLDER}/ of the MLflow run" if run_id else f"see {out / 'report.html'}",
-            )
+            place = f"see {kept / 'report.html'}" if kept else "do it again with --out for the report and its plots"
+            raise RefusedError(verdict, f"see report.html in {FOLDER}/ of the MLflow run" if run_id else place)
         return verdict
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from components.stage.suite import Finding, Result
 from load_tests import run as load
+from slipway.errors import StagingError
 
 FACTS = {
     "requests": "requests",
@@ -93,3 +94,11 @@ class Verdict:
         environment.filters |= {"g": lambda v: f"{v:,.4g}", "share": lambda v: "" if v is None else f"{v:+.0%}"}
         template = environment.from_string(files("components.stage").joinpath("report.html").read_text("utf-8"))
         return template.render(v=self, pictures=pictures, facts=FACTS, now=datetime.now(UTC))
+
+
+class RefusedError(StagingError):
+    """verdict: everything that was found, for whoever shows a refusal."""
+
+    def __init__(self, verdict: Verdict, remedy: str) -> None:
+        self.verdict = verdict
+        super().__init__(verdict.package, verdict.broken, remedy)

@@ -22,7 +22,7 @@ import yaml
 from components.stage import service, step, suite
 from components.stage.endpoint import Endpoint
 from components.stage.suite import Finding, Result, different, overlap
-from components.stage.verdict import Verdict
+from components.stage.verdict import RefusedError, Verdict
 from load_tests import run as load
 from serving.embedded import stack
 from slipway import storage
@@ -215,12 +215,12 @@ def test_slow_failing_and_wrong_builds_are_refused_by_name(staging: Staging) -> 
 def test_a_build_that_never_becomes_ready_and_a_killed_staging_leave_nothing(staging: Staging) -> None:
     broken = staging.documents()
     broken[0]["spec"]["containers"][0]["command"] = ["python", "-c", "raise SystemExit('no such model')"]
-    seen: list[Verdict] = []
-    with pytest.raises(StagingError, match=r"deployment: .*no such model") as error:
-        staging.stage(wanted=broken, show=seen)
+    with pytest.raises(RefusedError, match=r"deployment: .*no such model") as error:
+        staging.stage(wanted=broken)
     assert "Traceback" not in str(error.value)
-    assert not seen[0].passed
-    assert seen[0].load is None
+    assert "slipway-stage-" not in error.value.remedy, "a folder that is gone"
+    assert not error.value.verdict.passed
+    assert error.value.verdict.load is None
     assert staging.services() == []
     code = "import sys; from components.stage.step import run; run('movies', sys.argv[1], '', sys.argv[2])"
     process = subprocess.Popen(
