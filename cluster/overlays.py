@@ -78,9 +78,12 @@ class Built:
 def here(given: Path | None = None) -> Path:
     """The manifests of the checkout in which one stands, wherever the package was installed from; or the folder given.
 
-    Raises ConfigError outside of a checkout: the nearest folder above that has manifests/argocd/root.
+    Raises ConfigError outside of a checkout, which is the nearest folder above that has manifests/argocd/root; and for a
+    folder that holds no kustomization.
     """
     if given is not None:
+        if not any(given.rglob(FILE)):
+            raise ConfigError(f"there is no {FILE} under {given}", "name the folder manifests/ of a checkout: --root")
         return given
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / MARK / FILE).is_file():

@@ -115,3 +115,5 @@ def test_outside_of_a_checkout_nothing_is_guessed(command, tmp_path: Path, monke
     with pytest.raises(ConfigError, match="no checkout of Slipway") as refused:
         CliRunner().invoke(app, ["manifests", *command], catch_exceptions=False)
     assert "--root" in refused.value.remedy
+    with pytest.raises(ConfigError, match=r"no kustomization\.yaml under"):
+        CliRunner().invoke(app, ["manifests", *command, "--root", str(tmp_path)], catch_exceptions=False)
