@@ -78,7 +78,7 @@ class Built:
 def here(given: Path | None = None) -> Path:
     """The manifests of the checkout in which one stands, wherever the package was installed from; or the folder given.
 
-    Raises ConfigError outside of a checkout, which is the nearest folder above that has manifests/argocd/root; and for a
+    A checkout is the nearest folder above that has manifests/argocd/root. Raises ConfigError outside of one, and for a
     folder that holds no kustomization.
     """
     if given is not None:
