@@ -258,4 +258,9 @@ def _folder(database: Path) -> None:
 
 def _tracking_error(uri: str, error: Exception) -> TrackingError:
     first_line = str(error).strip().split("\n", 1)[0]
-    return TrackingError(f"MLflow at {uri} failed: {first_line}", "check SLIPWAY_TRACKING_URI and that MLflow is up")
+    remedy = "check SLIPWAY_TRACKING_URI and that MLflow is up"
+    if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":  # a database removed, and a step's result kept
+        remedy = (
+            "check SLIPWAY_TRACKING_URI; if it was deleted, remove <SLIPWAY_HOME>/runs/cache to run every step anew"
+        )
+    return TrackingError(f"MLflow at {uri} failed: {first_line}", remedy)

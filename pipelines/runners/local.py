@@ -6,8 +6,11 @@ or a container (container.py).
 """
 
 import fcntl
+import hashlib
 import logging
 import os
+import signal
+import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -133,6 +136,7 @@ def _run(
         with ExitStack() as stack:
             stream = stack.enter_context(log.open("w"))
             stack.enter_context(_environment(variables))
+            stack.enter_context(_interrupted_by_signals())
             stack.enter_context(_ended_children())
             stack.enter_context(starter.ready(name, parameters, env, kubeconfig))
             stack.enter_context(warnings.catch_warnings())
@@ -148,7 +152,7 @@ def _execute(text: str, arguments: dict[str, object], env: Settings, monitor: Mo
         pipeline_root=str(env.home / "runs"),
         workspace_root=str(env.home / "runs" / "workspace"),
         enable_caching=True,
-        cache_root=str(env.home / "runs" / "cache"),
+        cache_root=str(env.home / "runs" / "cache" / _places(env)),
     )
     pipeline = components.load_component_from_text(text)
     try:
@@ -162,6 +166,11 @@ def _execute(text: str, arguments: dict[str, object], env: Settings, monitor: Mo
                 f"step {monitor.error['step']!r} failed: {monitor.error['message']}", monitor.error["remedy"]
             ) from error
         raise PipelineError(f"the pipeline failed: {error}", f"see {log}") from error
+
+
+def _places(env: Settings) -> str:
+    """What a step wrote into MLflow and the store is there alone: with others, nothing was done yet."""
+    return hashlib.sha256(f"{env.tracking}\n{env.store}".encode()).hexdigest()[:12]
 
 
 @contextmanager
@@ -222,6 +231,26 @@ def _exclusive(home: Path, name: str) -> Iterator[None]:
         lock.write(f"{name}, pid {os.getpid()}")
         lock.flush()
         yield
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """`kill`, `timeout` and a closed terminal end a run as Ctrl-C does; by default its step would go on without it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    ours = [
+        s for s in (signal.SIGTERM, signal.SIGHUP) if here and signal.getsignal(s) is signal.SIG_DFL
+    ]  # nohup's stay
+    for one in ours:
+        signal.signal(one, interrupt)
+    try:
+        yield
+    finally:
+        for one in ours:
+            signal.signal(one, signal.SIG_DFL)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The whole DAG on this machine, for real: the gate open and closed, what is skipped, what is resumed, who waits."""
 
 import os
+import signal
 
 import pytest
 
@@ -8,6 +9,7 @@ from pipelines.runners import local
 from slipway import storage
 from slipway.errors import BusyError, PipelineError, TrackingError
 from slipway.package import Package
+from slipway.settings import Settings
 from slipway.tracking import Tracker
 
 pytestmark = pytest.mark.slow
@@ -84,6 +86,22 @@ def test_steps_leave_a_core_to_others_unless_they_are_told(env, monkeypatch):
     assert (told["OMP_NUM_THREADS"], told["OMP_WAIT_POLICY"]) == ("4", "passive")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert "OMP_NUM_THREADS" not in local._step_environment(env, "run", None)
+
+
+def test_what_was_done_in_another_mlflow_or_store_is_not_done_in_this_one(env):
+    places = {
+        local._places(Settings(home=env.home)),
+        local._places(Settings(home=env.home, tracking_uri="sqlite:////elsewhere/mlflow.db")),
+        local._places(Settings(home=env.home, store_uri="file:///elsewhere")),
+    }
+    assert len(places) == 3
+    assert local._places(Settings(home=env.home)) in places
+
+
+def test_a_terminated_run_ends_like_an_interrupted_one():
+    with pytest.raises(KeyboardInterrupt), local._interrupted_by_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_second_run_on_the_same_home_is_told_to_wait(env, tiny):
