@@ -143,7 +143,10 @@ def test_a_package_that_cannot_be_read_ends_the_container_with_a_clear_error(bui
     tmp_path.chmod(0o755)
     done = subprocess.run(
         engine.confined(
-            built("serving").image.tag, "--model_dir=/mnt/models", options=[f"--volume={tmp_path}:/mnt/models:ro"]
+            built("serving").image.tag,
+            "--model_dir=/mnt/models",
+            *("--http_port=0", "--grpc_port=0"),  # 8080 of this machine may be somebody's
+            options=[f"--volume={tmp_path}:/mnt/models:ro"],
         ),
         capture_output=True,
         text=True,
