@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slipway.errors import ConfigError
 
+LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"  # of DNS, as Kubernetes names its namespaces
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", env_ignore_empty=True, frozen=True, extra="ignore")
@@ -56,8 +58,10 @@ class Settings(BaseSettings):
     tls_client_ca: Path | None = Field(None, description="PEM authority whose clients the ingress lets in (mTLS)")
     rate_limit: int = Field(0, ge=0, description="requests a second that one service takes; 0: any number")
     api_port: int = Field(8081, ge=1, le=65535, description="the Kubernetes-style API of the embedded KServe")
-    namespace: str = Field("default", description="Kubernetes namespace of the InferenceServices")
-    staging_namespace: str = Field("staging", description="… in which the stage step tries a build, and nobody serves")
+    namespace: str = Field("default", pattern=LABEL, description="Kubernetes namespace of the InferenceServices")
+    staging_namespace: str = Field(
+        "staging", pattern=LABEL, description="… in which the stage step tries a build, and nobody serves"
+    )
     prometheus_url: str = Field("", description="figures of rollouts on a cluster; none: the embedded KServe")
     image: str = Field("slipway-pipeline:0.1.0", description="image of pipeline steps on the cluster")
     training_image: str = Field("slipway-training:0.1.0", description="… of those that train, judge and export")
@@ -92,6 +96,14 @@ class Settings(BaseSettings):
         if home.exists() and not home.is_dir():
             raise ValueError(f"{home} is no folder")
         return home.expanduser().absolute()
+
+    @field_validator(
+        *("feature_store", "capture_spool", "edge_token_file", "tls_cert", "tls_key", "tls_client_ca", "kfp_token_file")
+    )
+    @classmethod
+    def _placed(cls, path: Path | None) -> Path | None:
+        """A relative one is of the folder in which it was said: what is started runs in others."""
+        return path and path.expanduser().absolute()
 
     @field_validator("tracking_uri")
     @classmethod

@@ -33,6 +33,20 @@ def test_a_database_is_the_same_file_wherever_a_process_stands(monkeypatch, tmp_
     assert Settings(tracking_uri="sqlite:////x/mlflow.db").tracking == "sqlite:////x/mlflow.db"
 
 
+def test_a_relative_path_is_of_the_folder_in_which_it_was_said(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    told = Settings(capture_spool=Path("spool"), tls_cert=Path("server.crt"))
+    assert (told.capture_spool, told.tls_cert, told.tls_key) == (tmp_path / "spool", tmp_path / "server.crt", None)
+    assert told.environment()["SLIPWAY_CAPTURE_SPOOL"] == str(tmp_path / "spool")
+
+
+@pytest.mark.parametrize("name", ["NAMESPACE", "STAGING_NAMESPACE"])
+def test_a_namespace_that_no_cluster_takes_is_named(monkeypatch, name):
+    monkeypatch.setenv(f"SLIPWAY_{name}", "Bad_Name")
+    with pytest.raises(ConfigError, match=f"SLIPWAY_{name}: String should match"):
+        settings()
+
+
 def test_an_empty_variable_is_none(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("HOME", "DATA_SET", "CAPTURE_SPOOL", "TRIGGER_TOKEN", "EVENTS_URL"):
