@@ -165,6 +165,9 @@ def resume(
         state = service.state(places.services.get(places.name))
         if state is None:
             raise RolloutError(f"{places.name} has no rollout", "slipway rollout start begins one")
+        if state.ended:
+            console.print(f"rollout {state.id} of {places.name} has ended: {state.phase}", highlight=False)
+            return
         _ensure(console, env, places, state, every)
         console.print(f"rollout {state.id} of {places.name} goes on", highlight=False)
         return
