@@ -14,6 +14,7 @@ from cluster.overlays import Loader
 from slipway.package import Frozen
 
 FILE = Path("site") / "site.yaml"
+NAME = "site"
 REMEDY = (
     "paste what terraform -chdir=terraform/aws/storage output -raw site says (Chameleon: manifests/chameleon/README.md)"
 )
@@ -71,6 +72,10 @@ def check(root: Path) -> Iterator[Finding]:
         document = yaml.load(path.read_text(), Loader=Loader)  # noqa: S506 - it is a safe loader
         data = document["data"]
         Site.model_validate({re.sub("-", "_", key): value for key, value in data.items()})
+        if (name := (document.get("metadata") or {}).get("name")) != NAME:
+            yield _found(
+                "metadata.name", f"it is called {name}: kustomize looks for {NAME}, and builds nothing", f"name: {NAME}"
+            )
     except ValidationError as error:
         for one in error.errors():
             key = str(one["loc"][0]).replace("_", "-") if one["loc"] else ""
@@ -79,8 +84,8 @@ def check(root: Path) -> Iterator[Finding]:
         yield _found("", f"it is no ConfigMap with data: {str(error).splitlines()[0]}")
 
 
-def _found(where: str, message: str) -> Finding:
-    return Finding("sources", str(FILE), where, "site", message, REMEDY)
+def _found(where: str, message: str, remedy: str = "") -> Finding:
+    return Finding("sources", str(FILE), where, "site", message, remedy or REMEDY)
 
 
 def _said(kind: str, message: str, value: object, key: str) -> str:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cluster import hcl
 from cluster.estate import ENVIRONMENT, ENVIRONMENTS, Estate
 from cluster.lints.lint import Broken, lint
 from cluster.lints.replicas import bounds
@@ -181,14 +182,12 @@ def node_pools(estate: Estate) -> Iterator[Broken]:
 
 def _pool_kinds(estate: Estate) -> set[str] | None:
     """The kinds of pools that may have a node in at least one environment; None where there is no Terraform."""
-    import hcl2
-
     files = sorted((estate.repository / TERRAFORM).glob("*.tfvars"))
     if not files:
         return None
     found = set()
     for path in files:
-        pools = hcl2.loads(path.read_text()).get("pools") or {}
+        pools = hcl.read(path).get("pools") or {}
         for pool in pools.values() if isinstance(pools, dict) else []:
             if isinstance(pool, dict) and int(pool.get("max_size", 0)) > 0:
                 found.add(str(pool.get("kind", "")).strip('"'))

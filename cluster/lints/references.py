@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cluster import hcl
 from cluster.estate import Estate
 from cluster.lints.lint import Broken, lint
 from cluster.objects import Document, Object, at, listed
@@ -212,10 +213,8 @@ def secret_entries(estate: Estate) -> Iterator[Broken]:
 
 def _entries(estate: Estate) -> list[str]:
     """[] where there is no Terraform."""
-    import hcl2
-
     path = estate.repository / STORAGE
-    modules = hcl2.loads(path.read_text()).get("module", []) if path.is_file() else []
+    modules = hcl.read(path).get("module", []) if path.is_file() else []
     return sorted({str(name).strip('"') for module in modules for name in _secrets(module)})
 
 

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from cluster import lints
+from cluster.estate import Estate
 from cluster.lints.lint import WAIVE
+from slipway.errors import ConfigError
 
 MISTAKES = [
     mistake
@@ -62,6 +64,16 @@ def test_a_waiver_of_nothing_is_a_mistake(name, reason, says, sound, estate, pla
     [finding] = lints.run(estate(things)).findings
     assert finding.check == "waiver"
     assert says in finding.message
+
+
+@pytest.mark.parametrize("name", ["storage/main.tf", "cluster/environments/production.tfvars"])
+def test_a_file_of_terraform_that_is_none_is_told_by_its_name(name, sound, repository, tmp_path) -> None:
+    shutil.copytree(repository, tmp_path / "copy")
+    path = tmp_path / "copy" / "terraform" / "aws" / name
+    path.write_text("pools = { = }\n")
+    with pytest.raises(ConfigError, match=rf"{path} cannot be read: .*line 1") as refused:
+        lints.run(Estate(tuple(sound), tuple(sound), tmp_path / "copy"))
+    assert "terraform fmt" in refused.value.remedy
 
 
 def test_a_waiver_without_a_reason_waives_nothing(sound, estate, planter) -> None:

@@ -101,6 +101,13 @@ def test_what_does_not_fit_is_refused_with_the_remedy(copied: Path, values, wher
     assert "terraform" in finding.remedy
 
 
+def test_a_site_of_another_name_is_told_as_that(copied: Path) -> None:
+    text = (copied / site.FILE).read_text()
+    (copied / site.FILE).write_text(text.replace("  name: site\n", "  name: slipway-production-proj07\n"))
+    [finding] = site.check(copied)
+    assert (finding.path, finding.remedy) == ("metadata.name", "name: site")
+
+
 @pytest.mark.parametrize("text", ["", "data: []\n", "data: {a: 1, a: 2}\n", "kind: ConfigMap\n"])
 def test_a_file_that_is_none_ends_in_a_finding(copied: Path, text: str) -> None:
     (copied / site.FILE).write_text(text)
