@@ -102,8 +102,7 @@ def test_a_terminated_run_ends_like_an_interrupted_one():
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray, in another test of this process, may have set one
     try:
         with pytest.raises(KeyboardInterrupt), local._interrupted_by_signals():
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.pause()  # it may be on its way
+            signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)
