@@ -67,19 +67,27 @@ def _asked(estate: Estate, namespace: str) -> Mapping[str, float]:
         total["pods"] += most
         for name, value in _pod_asks(estate, pod, defaults).items():
             total[name] += value * most
-    for thing in estate.all("PersistentVolumeClaim", "StatefulSet"):
+    for thing in estate.all("PersistentVolumeClaim", "StatefulSet", "KafkaNodePool", "Prometheus"):
         if thing.namespace != namespace:
             continue
-        if thing.kind == "PersistentVolumeClaim":
-            sizes, times = [at(thing.spec, "resources.requests.storage")], 1
-        else:
-            templates = listed(thing.spec, "volumeClaimTemplates")
-            sizes = [at(t, "spec.resources.requests.storage") for t in templates]
-            times = max((bounds(estate, pod)[1] for pod in pods(thing)), default=1)
-        for size in sizes:
+        times = max((bounds(estate, pod)[1] for pod in pods(thing)), default=1)
+        for size in _claimed(thing):
             total["requests.storage"] += _value(size) * times
             total["persistentvolumeclaims"] += times
     return total
+
+
+def _claimed(thing: Object) -> list[Any]:
+    """The size of each disk that one replica claims; None where it says none."""
+    if thing.kind == "PersistentVolumeClaim":
+        return [at(thing.spec, "resources.requests.storage")]
+    if thing.kind == "StatefulSet":
+        return [at(t, "spec.resources.requests.storage") for t in listed(thing.spec, "volumeClaimTemplates")]
+    if thing.kind == "Prometheus":
+        found = at(thing.spec, "storage.volumeClaimTemplate.spec.resources.requests.storage")
+        return [] if found is None else [found]
+    storage = at(thing.spec, "storage") or {}
+    return [v.get("size") for v in (listed(storage, "volumes") or [storage]) if v.get("type") == "persistent-claim"]
 
 
 def _rolled_out(thing: Object) -> bool:
