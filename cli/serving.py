@@ -1,5 +1,6 @@
 """What the embedded KServe serves, on the screen: its status, and one user's recommendations with titles."""
 
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rich.table import Column, Table
 from serving.embedded import stack
 from serving.embedded.supervisor import api_url
 from slipway import storage
-from slipway.errors import NotReadyError, RequestError, ServingError
+from slipway.errors import ConfigError, NotReadyError, RequestError, ServingError
 from slipway.package import Package
 from slipway.settings import Settings
 from slipway.workloads.movies.tables import Catalogue, Histories
@@ -45,7 +46,9 @@ def up(env: Settings, say: Callable[[str], None]) -> None:
 def show_status(console: Console, env: Settings) -> None:
     """Raises NotRunningError when it is down."""
     running, services = stack.status(env)
-    console.print(f"Ingress     http://127.0.0.1:{running.http_port}  (Envoy, routes by Host)", highlight=False)
+    console.print(
+        f"Ingress     {running.scheme}://127.0.0.1:{running.http_port}  (Envoy, routes by Host)", highlight=False
+    )
     console.print(
         f"API         127.0.0.1:{running.api_port}  (export KUBECONFIG=$(slipway kubeconfig))", highlight=False
     )
@@ -114,7 +117,7 @@ def find(env: Settings) -> Deployed:
     if not copy.exists():
         storage.get_tree(uri, copy, env.s3_endpoint_url)
     host = httpx.URL(service.get("status", {}).get("url", "")).host
-    return Deployed(f"http://127.0.0.1:{running.http_port}", host, Package.open(copy))
+    return Deployed(f"{running.scheme}://127.0.0.1:{running.http_port}", host, Package.open(copy))
 
 
 def recommend(console: Console, env: Settings, user: int | None, k: int, session: list[int]) -> None:
@@ -133,6 +136,7 @@ def recommend(console: Console, env: Settings, user: int | None, k: int, session
             headers={"Host": deployed.host, **env.authorization()},
             timeout=10,
             trust_env=False,
+            verify=trusted(env),
         )
     except httpx.HTTPError as error:
         raise ServingError(f"{deployed.url} does not answer: {error}", "see slipway status") from error
@@ -167,11 +171,25 @@ def recommend(console: Console, env: Settings, user: int | None, k: int, session
     console.print(f"Package {facts.get('package_version')}, fallback: {facts.get('fallback')}{lost}", highlight=False)
     request = httpx.Request("POST", deployed.url + path, json={"inputs": inputs})
     token = " -H 'Authorization: Bearer …'" if env.token() else ""
+    token += " --insecure" if deployed.url.startswith("https") else ""  # it need not be called 127.0.0.1
     console.print(
         f"\ncurl -s -H 'Host: {deployed.host}'{token} {deployed.url}{path} \\\n  -d '{request.content.decode()}'",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def trusted(env: Settings) -> ssl.SSLContext | bool:
+    """The ingress of this machine is whoever has the certificate that the settings name, whatever its name."""
+    if env.tls_cert is None:
+        return True
+    try:
+        context = ssl.create_default_context(cafile=env.tls_cert)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"SLIPWAY_TLS_CERT {env.tls_cert} cannot be read: {error}") from error
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # itself, not who signed it
+    context.check_hostname = False
+    return context
 
 
 def _initials(source: str) -> str:

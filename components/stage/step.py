@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from components.report import emit, step
 from components.stage import service, suite
@@ -15,7 +16,7 @@ from components.stage.verdict import RefusedError, Verdict
 from load_tests import run as load
 from load_tests import slo
 from slipway import storage
-from slipway.deployment import Services
+from slipway.deployment import Services, address
 from slipway.errors import AbsentError, ConfigError, NotReadyError
 from slipway.inferenceservice import Document
 from slipway.package import Package
@@ -80,6 +81,11 @@ def stage(
         )
         try:
             with service.deployed(documents, progress, kubeconfig=kubeconfig, keep=keep) as url:
+                if urlsplit(url).scheme == "https" and address(url)[1]:
+                    raise ConfigError(
+                        "the embedded KServe's ingress speaks TLS, and staging asks without",
+                        "try the build where SLIPWAY_TLS_CERT is not set: another SLIPWAY_HOME, other ports",
+                    )
                 findings = _integrate(url, workload_name, package, kubeconfig, env, progress)
                 loaded = None
                 if all(finding.result is not suite.Result.FAILED for finding in findings):

@@ -34,6 +34,10 @@ class Edge:
     rate: int = 0
     tls: Tls | None = None
 
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
+
     @classmethod
     def of(cls, settings: Settings) -> "Edge":
         """Raises ConfigError for what would not protect, or could not be read."""

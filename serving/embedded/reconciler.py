@@ -191,7 +191,13 @@ class Reconciler:
         for key, found in objects.items():
             service = self.services[key]
             wanted = service_status(
-                found, plans[key].rollout, service.routed, service.revisions, plans[key].problem, self.http_port
+                found,
+                plans[key].rollout,
+                service.routed,
+                service.revisions,
+                plans[key].problem,
+                self.http_port,
+                self.gateway.edge.scheme,
             )
             with contextlib.suppress(ConflictError, MissingError):  # it changed meanwhile: another pass is coming
                 self.state.put(SERVICES, found | {"status": wanted}, status=True)

@@ -70,6 +70,7 @@ class Stack:
     """A running embedded KServe."""
 
     pid: int
+    scheme: str
     http_port: int
     api_port: int
     admin_url: str
@@ -175,11 +176,11 @@ def find(settings: Settings) -> Stack:
         if started(record["pid"]) != record["started"]:
             raise NotRunningError
         ports = {name: record[name] for name in ("http_port", "api_port")}
-        admin = record["admin"]
+        admin, scheme = record["admin"], record.get("scheme", "http")
     except (OSError, ValueError, KeyError, TypeError):
         raise NotRunningError from None
     root = folders(settings).root
-    return Stack(record["pid"], **ports, admin_url=admin, kubeconfig=root / "kubeconfig", logs=root / "logs")
+    return Stack(record["pid"], scheme, **ports, admin_url=admin, kubeconfig=root / "kubeconfig", logs=root / "logs")
 
 
 def status(settings: Settings) -> tuple[Stack, list[Service]]:

@@ -35,10 +35,11 @@ def service_status(
     revisions: Mapping[str, Revision],
     problem: str,
     http_port: int,
+    scheme: str,
 ) -> Object:
     newest = revisions.get(rollout.latest_created)
     key = found["metadata"]["namespace"], found["metadata"]["name"]
-    url = f"http://{hosts(*key)[0]}:{http_port}"
+    url = f"{scheme}://{hosts(*key)[0]}:{http_port}"
     serving = any(t.revision in revisions and revisions[t.revision].phase is Phase.READY for t in routed if t.percent)
     configured = _configured(newest, problem)
     route = ("True", "", "") if serving else ("Unknown", "NoTraffic", "no revision is ready to take requests")
@@ -59,8 +60,8 @@ def service_status(
         "latestReadyRevision": rollout.latest_ready,
         "latestRolledoutRevision": rollout.rolledout,
         "previousRolledoutRevision": rollout.previous,
-        "traffic": [_target(target, f"http://{predictor_host(*key, target.tag)}:{http_port}") for target in routed],
-        "url": f"http://{predictor_host(*key)}:{http_port}" if routed else "",
+        "traffic": [_target(one, f"{scheme}://{predictor_host(*key, one.tag)}:{http_port}") for one in routed],
+        "url": f"{scheme}://{predictor_host(*key)}:{http_port}" if routed else "",
     }
     status = {
         "observedGeneration": found["metadata"]["generation"],

@@ -154,7 +154,7 @@ async def supervise(settings: Settings, timing: Timing | None = None) -> None:
                 await asyncio.wait_for(reconciler.reconciled.wait(), RECONCILED)
             me = {"pid": os.getpid(), "started": started(os.getpid())}
             ports = {"http_port": settings.http_port, "api_port": settings.api_port, "admin": gateway.admin}
-            write_atomically(record, json.dumps(me | ports))
+            write_atomically(record, json.dumps(me | ports | {"scheme": edge.scheme}))
             is_up.set()
             log.info("up: ingress %d, API %d", settings.http_port, settings.api_port)
             stopping = asyncio.create_task(stop.wait())

@@ -16,7 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cli.serving import trusted
 from serving.embedded.edge import Edge, Tls
+from slipway.deployment import address
 from slipway.errors import ConfigError
 from slipway.settings import Settings
 
@@ -220,6 +222,27 @@ def test_only_clients_with_a_certificate_of_ours_get_in(ingress: Run, tmp_path: 
             await raw(here.gateway.edge.port, b"GET / HTTP/1.1\r\nhost: m.default.localhost\r\n\r\n")
 
     ingress(scenario, tls=Tls(cert, key, ours.path))
+
+
+def test_a_service_behind_tls_says_so_and_our_own_client_trusts_the_certificate_that_is_set(
+    embedded: Any, tmp_path: Path
+) -> None:
+    cert, key = Authority(tmp_path, "ours").issue("server")
+    other, _ = Authority(tmp_path, "theirs").issue("other")
+    embedded.settings = embedded.settings.model_copy(update={"tls_cert": cert, "tls_key": key})
+    assert embedded.up().scheme == "https"
+    url = embedded.deploy("one")
+    assert url == f"https://movies.default.localhost:{embedded.settings.http_port}"
+
+    def ask(env: Settings) -> int:
+        base, host = address(url)
+        with httpx.Client(base_url=base, headers=host, trust_env=False, verify=trusted(env)) as client:
+            return client.post("/v2/models/movies/infer", json={}).status_code
+
+    assert ask(embedded.settings) == 200
+    for stranger in (other, None):
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+            ask(embedded.settings.model_copy(update={"tls_cert": stranger}))
 
 
 @pytest.mark.parametrize(
