@@ -87,7 +87,7 @@ def test_a_taken_port_is_named(embedded: Any, field: str, setting: str) -> None:
 
 
 def test_the_foreground_command_says_what_is_wrong_without_a_traceback(embedded: Any) -> None:
-    environment = os.environ | stack._environment(embedded.settings)
+    environment = os.environ | embedded.settings.environment()
     command = [sys.executable, "-m", "serving.embedded"]
     with socket.create_server(("127.0.0.1", embedded.settings.http_port)):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -169,7 +169,7 @@ def test_an_interrupted_up_leaves_nothing(embedded: Any) -> None:
         "stack._answers = lambda *_: False  # it would be up before a loaded machine has sent the signal\n"
         "stack.up(settings())"
     )
-    environment = os.environ | stack._environment(embedded.settings)
+    environment = os.environ | embedded.settings.environment()
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while len(embedded.processes()) < 2:  # the caller and its supervisor
