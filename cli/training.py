@@ -1,5 +1,6 @@
 """A pipeline run on the screen: progress while it runs, the table and where things lie afterwards."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def show(console: Console, outcome: Outcome, parameters: Parameters, env: Settin
     console.print(f"\nGate      {evaluation.verdict.reason}", highlight=False, soft_wrap=True)
     console.print(f"Report    {(outcome.evaluation / 'report.html').as_uri()}", soft_wrap=True, highlight=False)
     console.print(f"MLflow    run {outcome.run_id} in {env.tracking}", soft_wrap=True, highlight=False)
-    console.print(f"          mlflow ui --backend-store-uri {env.tracking}", soft_wrap=True, highlight=False)
+    console.print(
+        f"          mlflow ui --backend-store-uri {shlex.quote(env.tracking)}", soft_wrap=True, highlight=False
+    )
     console.print(f"Log       {outcome.log}", soft_wrap=True, highlight=False)
     if outcome.admitted:
         tags = Tracker(env.tracking, parameters.workload).run(outcome.run_id).tags()

@@ -47,7 +47,7 @@ class Tracker:
 
     def __init__(self, uri: str, experiment: str) -> None:
         if uri.startswith("sqlite:///"):
-            _folder(Path(uri.removeprefix("sqlite:///")))
+            _checked(Path(uri.removeprefix("sqlite:///")))
         self.uri = uri
         try:
             self.client = mlflow.MlflowClient(uri, registry_uri=uri)
@@ -244,7 +244,7 @@ class Run:
             raise _tracking_error(self.tracker.uri, error) from error
 
 
-def _folder(database: Path) -> None:
+def _checked(database: Path) -> None:
     """What SQLite would try again for minutes is told at once."""
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -254,6 +254,11 @@ def _folder(database: Path) -> None:
         ) from error
     if database.is_dir():
         raise TrackingError(f"{database} is a folder, not a database", "check SLIPWAY_TRACKING_URI")
+    if database.is_file():
+        with database.open("rb") as file:
+            begins = file.read(15)
+        if begins not in (b"", b"SQLite format 3"):
+            raise TrackingError(f"{database} is no SQLite database", "restore it, or move it away to begin a new one")
 
 
 def _tracking_error(uri: str, error: Exception) -> TrackingError:

@@ -147,12 +147,13 @@ def _run(
 
 
 def _execute(text: str, arguments: dict[str, object], env: Settings, monitor: Monitor, log: Path) -> dict[str, Any]:
+    cache = env.home / "runs" / "cache" / _places(env)
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(env.home / "runs"),
         workspace_root=str(env.home / "runs" / "workspace"),
         enable_caching=True,
-        cache_root=str(env.home / "runs" / "cache" / _places(env)),
+        cache_root=str(cache),
     )
     pipeline = components.load_component_from_text(text)
     try:
@@ -162,9 +163,10 @@ def _execute(text: str, arguments: dict[str, object], env: Settings, monitor: Mo
         raise
     except Exception as error:
         if monitor.error:
-            raise PipelineError(
-                f"step {monitor.error['step']!r} failed: {monitor.error['message']}", monitor.error["remedy"]
-            ) from error
+            remedy = monitor.error["remedy"]
+            if any(step.state == "cached" for step in monitor.steps.values()):  # a damaged result would be taken again
+                remedy += f"{'; ' if remedy else ''}to run the cached steps anew, remove {cache}"
+            raise PipelineError(f"step {monitor.error['step']!r} failed: {monitor.error['message']}", remedy) from error
         raise PipelineError(f"the pipeline failed: {error}", f"see {log}") from error
 
 

@@ -63,6 +63,12 @@ def test_the_same_again_is_skipped_whole(closed, env, tiny):
     assert again.run_id == closed[0].run_id
 
 
+def test_a_step_that_fails_on_cached_results_says_how_to_make_them_anew(closed, env, tiny):
+    with pytest.raises(PipelineError, match=r"step 'evaluate' failed: .*nonsense") as failed:
+        local.run(tiny(evaluate={"nonsense": 1}), env, lambda _: None)
+    assert str(env.home / "runs" / "cache") in failed.value.remedy
+
+
 def test_a_changed_line_of_code_runs_everything_again(closed, env, tiny, monkeypatch):
     monkeypatch.setattr("pipelines.fingerprint.code_version", lambda: "another")
     parameters = tiny(simulate={"users": 1_000_000_000})  # refused at once: enough to see that ingest ran

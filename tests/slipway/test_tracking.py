@@ -91,6 +91,9 @@ def test_a_place_where_no_database_can_be_is_told_at_once(tmp_path):
         Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", "movies")
     with pytest.raises(TrackingError, match="is a folder, not a database"):
         Tracker(f"sqlite:///{tmp_path}", "movies")
+    (tmp_path / "file").write_text("garbage, and more than sixteen bytes of it")
+    with pytest.raises(TrackingError, match="is no SQLite database"):
+        Tracker(f"sqlite:///{tmp_path}/file", "movies")
 
 
 def test_a_run_that_this_mlflow_does_not_know_is_told_with_what_to_do(uri):
