@@ -51,8 +51,12 @@ def test_up_again_brings_back_what_was_deployed(embedded: Any, eventually: Calla
     embedded.up()
     embedded.deploy("one")
     stack.down(embedded.settings)
+    script, open_door = embedded.folder / "standin.py", embedded.folder / "open"
+    wait = f"import os, time\nwhile not os.path.exists({str(open_door)!r}): time.sleep(0.05)\n"
+    script.write_text(wait + script.read_text())
     embedded.up()
     assert embedded.condition()["status"] != "True"  # what was so before is not said again before it is so
+    open_door.touch()
     eventually(lambda: embedded.ask()[0] == 200)
     assert embedded.ask()[1]["revision"] == "movies-00001"
 
