@@ -1,5 +1,6 @@
 """slipway batch: recommendations for all users of a package, on the screen. Knows where packages lie; asks nobody."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -86,7 +87,7 @@ def find(package: str, env: Settings) -> Package:
         if not folder.is_dir():
             raise PackageError(f"there is no folder {folder}", "name a package's folder, its URI, or models:/…")
         return Package.open(folder)
-    copy = env.home / "cache" / "packages" / package.rstrip("/").rsplit("/", 1)[-1]
+    copy = env.home / "cache" / "packages" / sha256(package.encode()).hexdigest()[:16]  # of any folder's name
     if not copy.exists():
         storage.get_tree(package, copy, env.s3_endpoint_url)
     return Package.open(copy)

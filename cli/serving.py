@@ -4,6 +4,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import httpx
 import numpy as np
@@ -113,7 +114,7 @@ def find(env: Settings) -> Deployed:
         )
     service = answer.raise_for_status().json()
     uri = service["spec"]["predictor"]["model"]["storageUri"]
-    copy = env.home / "cache" / "packages" / uri.rsplit("/", 1)[-1]
+    copy = env.home / "cache" / "packages" / sha256(uri.encode()).hexdigest()[:16]  # of any folder's name
     if not copy.exists():
         storage.get_tree(uri, copy, env.s3_endpoint_url)
     host = httpx.URL(service.get("status", {}).get("url", "")).host
