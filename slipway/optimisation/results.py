@@ -165,7 +165,9 @@ def results(
     limits: Limits,
     rows: Sequence[Row],
 ) -> Results:
-    """With the facts of this machine."""
+    """With the facts of this machine, and which build of ONNX Runtime: they differ in int8."""
+    import onnxruntime
+
     return Results(
         graph=graph,
         metric=metric,
@@ -176,5 +178,5 @@ def results(
         batch=batch,
         limits=limits,
         rows=tuple(rows),
-        machine=machine(),
+        machine=machine() | {"onnxruntime": onnxruntime.__version__},
     )
