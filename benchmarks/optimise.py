@@ -48,7 +48,9 @@ def main() -> None:
         shutil.copyfile(Path(folder) / PLOT, options.out / f"{options.name}.svg")
     words = "".join(f" --set {one}" for one in options.set)
     title, _, rest = found.markdown().partition("\n")
-    command = f"python -m benchmarks.optimise --data <folder> --model <folder> --on … --profile {options.profile}{words}"
+    command = (
+        f"python -m benchmarks.optimise --data <folder> --model <folder> --on … --profile {options.profile}{words}"
+    )
     settings = yaml.safe_dump(config.optimise.limits.model_dump(), default_flow_style=True, width=1000).strip()
     text = (
         f"{title}\n\n`{command}`, on {options.on}. Limits: `{settings}`.\n{rest}\n"
