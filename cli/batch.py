@@ -1,6 +1,5 @@
 """slipway batch: recommendations for all users of a package, on the screen. Knows where packages lie; asks nobody."""
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from slipway import storage
+from cli import packages
 from slipway.errors import ConfigError, PackageError
 from slipway.package import Package, check_golden
 from slipway.settings import Settings, settings
@@ -87,10 +86,7 @@ def find(package: str, env: Settings) -> Package:
         if not folder.is_dir():
             raise PackageError(f"there is no folder {folder}", "name a package's folder, its URI, or models:/…")
         return Package.open(folder)
-    copy = env.home / "cache" / "packages" / sha256(package.encode()).hexdigest()[:16]  # of any folder's name
-    if not copy.exists():
-        storage.get_tree(package, copy, env.s3_endpoint_url)
-    return Package.open(copy)
+    return packages.fetch(package, env)
 
 
 def _check(package: Package) -> None:

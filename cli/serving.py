@@ -4,16 +4,15 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 import httpx
 import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
+from cli import packages
 from serving.embedded import stack
 from serving.embedded.supervisor import api_url
-from slipway import storage
 from slipway.errors import ConfigError, NotReadyError, RequestError, ServingError
 from slipway.package import Package
 from slipway.settings import Settings
@@ -114,11 +113,8 @@ def find(env: Settings) -> Deployed:
         )
     service = answer.raise_for_status().json()
     uri = service["spec"]["predictor"]["model"]["storageUri"]
-    copy = env.home / "cache" / "packages" / sha256(uri.encode()).hexdigest()[:16]  # of any folder's name
-    if not copy.exists():
-        storage.get_tree(uri, copy, env.s3_endpoint_url)
     host = httpx.URL(service.get("status", {}).get("url", "")).host
-    return Deployed(f"{running.scheme}://127.0.0.1:{running.http_port}", host, Package.open(copy))
+    return Deployed(f"{running.scheme}://127.0.0.1:{running.http_port}", host, packages.fetch(uri, env))
 
 
 def recommend(console: Console, env: Settings, user: int | None, k: int, session: list[int]) -> None:

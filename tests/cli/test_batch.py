@@ -11,11 +11,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from cli.batch import find
 from cli.main import app
-from slipway import storage
 from slipway.errors import ConfigError, PackageError, StorageError
-from slipway.settings import Settings
 
 COMMAND = [str(Path(sys.executable).with_name("slipway")), "batch"]
 
@@ -79,13 +76,3 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(tmp_path, monkeypatc
     assert isinstance(result.exception, error)
     assert says in result.exception.message
     assert not (tmp_path / "out").exists()
-
-
-def test_two_packages_in_folders_of_one_name_are_two(movies_package, tmp_path):
-    for one in ("a", "b"):
-        storage.put_tree(movies_package.package, f"{tmp_path.as_uri()}/{one}/package")
-    (tmp_path / "b" / "package.sha256").unlink()  # its upload was interrupted
-    env = Settings(home=tmp_path / "home")
-    find(f"{tmp_path.as_uri()}/a/package", env)
-    with pytest.raises(StorageError, match="no object"):
-        find(f"{tmp_path.as_uri()}/b/package", env)
