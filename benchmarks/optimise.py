@@ -47,6 +47,7 @@ def main() -> None:
         shutil.copyfile(Path(folder) / FILE, options.out / f"{options.name}.json")
         shutil.copyfile(Path(folder) / PLOT, options.out / f"{options.name}.svg")
     words = "".join(f" --set {one}" for one in options.set)
+    words += f" --name {options.name}" if options.name != parser.get_default("name") else ""
     title, _, rest = found.markdown().partition("\n")
     command = (
         f"python -m benchmarks.optimise --data <folder> --model <folder> --on … --profile {options.profile}{words}"
